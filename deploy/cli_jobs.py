@@ -1,0 +1,84 @@
+"""`thumbwheel jobs`: list, show, watch and cancel update jobs."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli_follow import follow, outcome
+from deploy.cli_session import AsJson, Limit, MaybeWhy, Session
+from deploy.client import Client, ClientError, Object
+
+EXIT_CODES = {"done": 0, "skipped": 3}
+INTERRUPTED = 130
+
+JobId = Annotated[str, typer.Argument(help="The job's id; `jobs list` shows it.")]
+
+jobs_app = typer.Typer(
+    invoke_without_command=True, help="The update jobs; lists the newest if not told more."
+)
+
+
+@jobs_app.callback()
+def jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
+    if ctx.invoked_subcommand is None:
+        list_jobs(ctx, as_json=as_json)
+
+
+@jobs_app.command("list")
+def list_jobs(ctx: typer.Context, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """The newest jobs."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        found = client.every("/v1/jobs", limit)
+    session.screen.json(found) if as_json else session.screen.jobs(found)
+
+
+@jobs_app.command("show")
+def show_job(ctx: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
+    """All about one job."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        found = client.get(f"/v1/jobs/{job_id}")
+    session.screen.json(found) if as_json else session.screen.job(found)
+
+
+@jobs_app.command("watch")
+def watch_job(
+    ctx: typer.Context,
+    job_id: Annotated[str | None, typer.Argument(help="The job's id. Default: the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a job until its end."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        if job_id is None and not (newest := client.every("/v1/jobs", 1)):
+            raise ClientError("There is no job yet. `thumbwheel update` starts one.")
+        job = client.get(f"/v1/jobs/{job_id}") if job_id else newest[0]
+        watch(session, client, job, as_json)
+
+
+@jobs_app.command("cancel")
+def cancel_job(ctx: typer.Context, job_id: JobId, reason: MaybeWhy = None, as_json: AsJson = False) -> None:
+    """Stop a job; the live policy stays as it is."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        job = client.post(f"/v1/jobs/{job_id}/cancel", {"reason": reason})
+    if as_json:
+        session.screen.json(job)
+    else:
+        stopping = job["state"] == "running"
+        session.screen.say(f"{job_id} stops within seconds." if stopping else f"{job_id} is {job['state']}.")
+
+
+def watch(session: Session, client: Client, job: Object, as_json: bool) -> None:
+    screen = session.screen
+    try:
+        ended = follow(client, job, screen.errors if as_json else screen.console)
+    except KeyboardInterrupt:
+        screen.errors.print(f"It goes on without you; `thumbwheel jobs cancel {job['id']}` stops it.")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        screen.json(ended)
+    else:
+        screen.say(outcome(ended))
+    raise typer.Exit(EXIT_CODES.get(ended["state"], 1))

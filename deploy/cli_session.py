@@ -1,0 +1,43 @@
+"""What every `thumbwheel` command shares: the connection, the screen, its common options."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from deploy.cli_show import Screen
+from deploy.client import Client, ClientError, find_home, find_key, find_url
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Why = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
+MaybeWhy = Annotated[str | None, typer.Option("--reason", help="Why, for the audit log.")]
+Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
+
+
+class Method(StrEnum):
+    rloo = "rloo"
+    online_dpo = "online_dpo"
+
+
+class Commands(TyperGroup):
+    """Turns errors into a sentence on standard error and an exit code, in one place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            typer.secho(str(error), fg="red", err=True)
+            raise typer.Exit(1) from error
+
+
+class Session:
+    """What a command works with. The connection is made when it is asked for: `up` needs none."""
+
+    def __init__(self, url: str | None, key: str | None) -> None:
+        self._url, self._key = url, key
+        self.screen = Screen()
+
+    def connect(self) -> Client:
+        home = find_home()
+        return Client(self._url or find_url(home), self._key or find_key(home))

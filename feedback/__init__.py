@@ -1,0 +1,1 @@
+"""What people said: ratings and comparisons of served completions, kept in Redis."""

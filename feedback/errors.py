@@ -1,0 +1,37 @@
+"""Everything that can be wrong with feedback.
+
+FeedbackError
+├── UnknownCompletion    no such completion, or it is not logged
+├── UnknownPair          no such pair
+├── ExpiredPair          it was there, but its time is over
+├── NotComparable        two completions that cannot be compared with each other
+└── NoRating             this rater has not rated this completion
+"""
+
+
+class FeedbackError(Exception):
+    """`param` names the field of the request that is to blame."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnknownCompletion(FeedbackError):
+    pass
+
+
+class UnknownPair(FeedbackError):
+    pass
+
+
+class ExpiredPair(FeedbackError):
+    pass
+
+
+class NotComparable(FeedbackError):
+    pass
+
+
+class NoRating(FeedbackError):
+    pass

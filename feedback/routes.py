@@ -1,0 +1,103 @@
+"""HTTP of feedback: thumbs, comparisons and their counters."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from feedback.caller import Caller, caller_of, viewer
+from feedback.errors import FeedbackError
+from feedback.stats import Stats
+from feedback.store import FeedbackStore
+from feedback.types import (
+    Comparison,
+    ComparisonRequest,
+    FeedbackRequest,
+    Identifier,
+    Rating,
+    Winner,
+    now,
+)
+
+AnyCaller = Annotated[Caller, Depends(caller_of)]
+Viewer = Annotated[Caller, Depends(viewer)]
+User = Annotated[Identifier | None, Query(description="The rater's `user`; else the completion's")]
+Time = Annotated[float | None, Query(ge=0, le=2**40, description="Unix seconds")]
+MAX_HOURS = 24 * 90
+
+
+def feedback_router(store: FeedbackStore, stats: Stats) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    async def rater(caller: Caller, completion_id: str, user: str | None) -> str:
+        return caller.rater(user or await store.user_of(completion_id))
+
+    def answer(rating: Rating, **more: Any) -> dict[str, Any]:
+        return {"object": "feedback", **rating.model_dump(mode="json"), **more}
+
+    @router.post("/feedback")
+    async def rate(body: FeedbackRequest, caller: AnyCaller) -> dict[str, Any]:
+        rating = Rating(
+            rater=await rater(caller, body.completion_id, body.user),
+            created=now(),
+            **body.model_dump(exclude={"user"}),
+        )
+        policy = await store.rate(rating)
+        return answer(rating, policy=policy)
+
+    @router.get("/feedback/{completion_id}")
+    async def own_rating(completion_id: str, caller: AnyCaller, user: User = None) -> dict[str, Any]:
+        return answer(await store.rating(completion_id, await rater(caller, completion_id, user)))
+
+    @router.delete("/feedback/{completion_id}")
+    async def withdraw(completion_id: str, caller: AnyCaller, user: User = None) -> dict[str, Any]:
+        withdrawn = await store.withdraw(completion_id, await rater(caller, completion_id, user))
+        return answer(withdrawn, deleted=True)
+
+    @router.post("/comparisons")
+    async def compare(body: ComparisonRequest, caller: AnyCaller) -> dict[str, Any]:
+        if body.pair_id is not None and body.winner is not None:
+            pair, winner = await store.pair(body.pair_id), body.winner
+        elif body.chosen is not None and body.rejected is not None:
+            pair, winner = await store.pair_of(body.chosen, body.rejected)
+        else:
+            raise FeedbackError("send either pair_id and winner, or chosen and rejected")
+        comparison = Comparison(
+            pair_id=pair.id,
+            rater=await rater(caller, pair.a, body.user),
+            winner=winner,
+            strength=body.strength,
+            reasons=body.reasons,
+            comment=body.comment,
+            created=now(),
+        )
+        await store.compare(pair, comparison)
+        return {
+            "object": "comparison",
+            **comparison.model_dump(mode="json"),
+            "a": {"completion_id": pair.a, "policy": pair.policy_a},
+            "b": {"completion_id": pair.b, "policy": pair.policy_b},
+            "preferred": _preferred(winner, pair.policy_a, pair.policy_b),
+        }
+
+    @router.get("/stats/policies")
+    def by_policy(_: Viewer) -> dict[str, Any]:
+        data = [{"policy": policy, **counts.as_dict()} for policy, counts in stats.policies().items()]
+        return {"object": "list", "data": data, "labels": stats.labels()}
+
+    @router.get("/stats/hours")
+    def by_hour(
+        _: Viewer,
+        policy: Identifier,
+        since: Time = None,
+        until: Time = None,
+    ) -> dict[str, Any]:
+        end = now() if until is None else min(until, now())
+        start = max(end - 24 * 3600 if since is None else since, end - MAX_HOURS * 3600)
+        hours = stats.hours(policy, start, end)
+        return {"object": "list", "data": [{"hour": hour, **counts.as_dict()} for hour, counts in hours]}
+
+    return router
+
+
+def _preferred(winner: Winner, policy_a: str, policy_b: str) -> str | None:
+    return {Winner.a: policy_a, Winner.b: policy_b}.get(winner)

@@ -1,0 +1,154 @@
+"""The words of feedback as frozen types, without I/O. Times are Unix seconds, durations seconds."""
+
+import hashlib
+import time
+import uuid
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Text = Annotated[str, StringConstraints(max_length=20_000)]
+
+
+class Thumb(StrEnum):
+    up = "up"
+    down = "down"
+
+
+class Winner(StrEnum):
+    a = "a"
+    b = "b"
+    tie = "tie"
+    both_bad = "both_bad"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(self.model_dump(mode="json"))
+
+
+class Completion(Frozen):
+    """One served reply. `messages` and `reply` are None where the user asked to store no text."""
+
+    id: str
+    policy: str
+    messages: list[dict[str, Any]] | None
+    reply: str | None
+    finish_reason: str | None = Field(description="None: broken off; never trained on")
+    error: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    sampling: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    key_id: str
+    user: str | None = None
+    conversation: str
+    pair_id: str | None = None
+    created: float
+    first_token: float | None = Field(None, description="Seconds from the request to the first byte")
+    duration: float
+
+    @property
+    def trainable(self) -> bool:
+        return self.messages is not None and bool(self.reply) and self.finish_reason in ("stop", "length")
+
+
+class Rating(Frozen):
+    completion_id: str
+    rater: str
+    rating: Thumb
+    reasons: list[str] = []
+    comment: str | None = None
+    correction: str | None = None
+    created: float
+
+
+class Pair(Frozen):
+    """Two completions of the same messages, side by side; `a` and `b` are completion ids."""
+
+    id: str
+    a: str
+    b: str
+    policy_a: str
+    policy_b: str
+    created: float
+    expires: float | None
+
+
+class Comparison(Frozen):
+    pair_id: str
+    rater: str
+    winner: Winner
+    strength: float = 0.0
+    reasons: list[str] = []
+    comment: str | None = None
+    created: float
+
+
+class FeedbackRequest(Frozen):
+    completion_id: Identifier
+    rating: Thumb
+    reasons: list[Reason] = Field([], max_length=20)
+    comment: Text | None = None
+    correction: Text | None = None
+    user: Identifier | None = None
+
+
+class ComparisonRequest(Frozen):
+    """Either a blind pair and its winner, or two completions of the same messages."""
+
+    pair_id: Identifier | None = None
+    winner: Winner | None = None
+    chosen: Identifier | None = None
+    rejected: Identifier | None = None
+    strength: float = Field(0.0, ge=0, le=1, description="0: hardly better, 1: far better")
+    reasons: list[Reason] = Field([], max_length=20)
+    comment: Text | None = None
+    user: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        blind = self.pair_id is not None and self.winner is not None
+        named = self.chosen is not None and self.rejected is not None
+        given = [
+            name for name in ("pair_id", "winner", "chosen", "rejected") if getattr(self, name) is not None
+        ]
+        if len(given) != 2 or not (blind or named):
+            raise ValueError("send either pair_id and winner, or chosen and rejected")
+        if named and self.chosen == self.rejected:
+            raise ValueError("chosen and rejected are the same completion")
+        return self
+
+
+def new_id(kind: str) -> str:
+    return f"{kind}-{uuid.uuid4().hex}"
+
+
+def now() -> float:
+    return time.time()
+
+
+def content_hash(value: object) -> str:
+    """A stable name for a JSON value: 32 hex digits of SHA-256 over its sorted form."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def conversation_of(messages: list[Any], metadata: dict[str, Any]) -> str:
+    """The caller's `metadata.conversation_id`, else everything up to the first user turn, hashed.
+
+    Turns of one conversation share its opening, so they land on the same side of a split.
+    """
+    if given := metadata.get("conversation_id"):
+        return str(given)
+    opening = []
+    for message in messages:
+        opening.append(message)
+        if isinstance(message, dict) and message.get("role") == "user":
+            break
+    return "conv-" + content_hash(opening)

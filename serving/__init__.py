@@ -1,0 +1,1 @@
+"""What we answer with: versions, engines, the gateway."""

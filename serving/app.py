@@ -1,0 +1,156 @@
+"""The gateway's composition root: everything is made here, once, and handed to who needs it.
+
+python -m serving.app
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from feedback.redis import connect, connect_async
+from feedback.routes import feedback_router
+from feedback.stats import Stats
+from feedback.store import FeedbackStore
+from serving.audit import Audit
+from serving.auth import Gate, Keys, KeyView
+from serving.chat import Chat
+from serving.chatlog import ChatLog
+from serving.control import Control, control_router
+from serving.dispatch import Dispatcher, producer
+from serving.engine import Engine, EngineError, new_session
+from serving.fleet import Fleet
+from serving.jobs import Jobs
+from serving.metrics import Metrics
+from serving.pairs import Pairs
+from serving.registry import Registry
+from serving.replies import BodyLimit, error_body, error_response, install_error_handlers
+from serving.router import Router
+from serving.settings import ServingSettings
+from serving.watch import Watch
+
+SHUTDOWN_WAIT = 5.0
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: ServingSettings) -> FastAPI:
+    """The gateway. Must be made inside a running event loop's process, and started by its lifespan."""
+    redis, async_redis = connect(settings.redis_url), connect_async(settings.redis_url)
+    registry, jobs, keys, audit = Registry(redis, settings.home), Jobs(redis), Keys(redis), Audit(redis)
+    store, metrics, key_view = FeedbackStore(async_redis), Metrics(), KeyView()
+    fleet = Fleet()
+    router = Router(fleet)
+    chat_log = ChatLog(store, metrics, settings.log_buffer)
+    chat = Chat(router, fleet, chat_log, metrics)
+    watch = Watch(
+        async_redis, registry, keys, router, fleet, key_view, settings.refresh, settings.loaded_versions
+    )
+    dispatcher = Dispatcher(producer(settings.broker_url))
+    control = Control(registry, jobs, keys, audit, dispatcher, store, router, fleet, watch.refresh)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(registry.ensure_base)
+        await asyncio.to_thread(
+            keys.ensure_operator, settings.operator_key, settings.home / "keys" / "operator"
+        )
+        await watch.refresh()
+        async with new_session() as session:
+            fleet.connect([Engine(url, session) for url in settings.engines])
+            loops = [
+                asyncio.create_task(_for_ever(loop))
+                for loop in (
+                    watch.keep_fresh,
+                    lambda: fleet.keep_mending(settings.refresh),
+                    chat_log.keep_flushing,
+                )
+            ]
+            try:
+                yield
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.wait(loops, timeout=SHUTDOWN_WAIT)
+                await chat_log.close()
+                await async_redis.aclose()
+                redis.close()
+
+    app = FastAPI(title="Thumbwheel", lifespan=lifespan, docs_url=None, redoc_url=None)
+    install_error_handlers(app)
+    app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
+    app.router.routes.append(
+        Route("/v1/pairs", Pairs(router, chat, store, settings.pair_ttl), methods=["POST"])
+    )
+    app.include_router(feedback_router(store, Stats(redis)))
+    app.include_router(control_router(control))
+    _add_probes(app, fleet, router, metrics)
+    app.add_middleware(BodyLimit, limit=settings.max_body)
+    app.add_middleware(Gate, keys=key_view, refuse=error_response)
+    return app
+
+
+def _add_probes(app: FastAPI, fleet: Fleet, router: Router, metrics: Metrics) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> JSONResponse:
+        """200 once an engine has generated a token as the champion."""
+        champion = router.view.aliases.champion
+        reasons: dict[str, Any] = {state.engine.url: state.error for state in fleet.states}
+        for state in fleet.having(champion):
+            try:
+                await state.engine.ping(champion)
+            except EngineError as error:
+                reasons[state.engine.url] = str(error)
+            else:
+                return JSONResponse({"status": "ready", "champion": champion})
+        message = f"No engine answers with {champion}: {reasons or 'none is configured (THUMBWHEEL_ENGINES)'}"
+        return JSONResponse(error_body(message, "server_error", "no_engine"), 503)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def prometheus() -> Response:
+        metrics.engines_ready.set(len(fleet.having(router.view.aliases.champion)))
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _for_ever(loop: Callable[[], Any]) -> None:
+    """A background loop that an unforeseen error delays, but never ends; only being cancelled does.
+
+    A task group that fails while it is cancelled raises its errors in place of the cancellation.
+    """
+    task = asyncio.current_task()
+    while task is None or not task.cancelling():
+        try:
+            await loop()
+        except Exception:
+            log.exception("a background loop failed; it goes on")
+            await asyncio.sleep(1)
+
+
+def main() -> None:
+    settings = ServingSettings()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+        log_config=None,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""API keys: made once, stored hashed, compared in constant time. The gate that asks for one.
+
+tw:keys   hash    key id → name, role, SHA-256 of the secret, created, revoked (JSON)
+
+A key reads `tw-<id>-<secret>`; the secret has 192 random bits, so a plain hash is enough to keep it.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from redis import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from feedback.caller import Caller, Role
+from serving.audit import AUDIT, Action
+from serving.errors import Conflict, Unauthorized, UnknownKey
+from serving.registry import CHANGED
+
+KEYS = "tw:keys"
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    id: str
+    name: str
+    role: str
+    hash: str
+    created: float
+    revoked: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        plain = asdict(self)
+        plain.pop("hash")
+        return plain
+
+
+class Keys:
+    """The keys in Redis. Sync."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def all(self) -> dict[str, Key]:
+        stored = self._redis.hgetall(KEYS)
+        keys = {str(key_id): Key(**orjson.loads(body)) for key_id, body in stored.items()}
+        return dict(sorted(keys.items(), key=lambda item: item[1].created))
+
+    def add(self, name: str, role: Role, who: str) -> tuple[Key, str]:
+        """A new key, and its text, which nobody can read again."""
+        text = _new_text()
+        key = _parsed(text, name, role)
+        self._store(key, Action(who, "key.add", None, after=key.as_dict()))
+        return key, text
+
+    def revoke(self, key_id: str, who: str, why: str | None) -> Key:
+        key = self.all().get(key_id)
+        if key is None:
+            raise UnknownKey(f"There is no key {key_id!r}. GET /v1/keys lists them.")
+        if key.revoked is not None:
+            raise Conflict(f"The key {key_id!r} is revoked already.")
+        revoked = Key(**{**asdict(key), "revoked": time.time()})
+        self._store(revoked, Action(who, "key.revoke", why, before=key.as_dict(), after=revoked.as_dict()))
+        return revoked
+
+    def ensure_operator(self, text: str | None, path: Path) -> None:
+        """Make sure of a first operator key: the given one, else the one in `path`, else a new one there."""
+        key = _parsed(text or _read_or_create(path), "operator", Role.operator)
+        if not self._redis.hexists(KEYS, key.id):
+            self._store(key, Action("thumbwheel", "key.add", "the first operator key", after=key.as_dict()))
+
+    def _store(self, key: Key, action: Action) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.hset(KEYS, key.id, orjson.dumps(asdict(key)))
+            pipe.xadd(AUDIT, {"body": action.to_json()})
+            pipe.publish(CHANGED, "keys")
+            pipe.execute()
+
+
+def authenticate(keys: Mapping[str, Key], header: str | None) -> Caller:
+    """The caller behind an `Authorization` header. Raises Unauthorized."""
+    if not header:
+        raise Unauthorized("No API key. Send the header `Authorization: Bearer tw-…`.")
+    scheme, _, text = header.partition(" ")
+    _, _, rest = text.strip().partition("tw-")
+    key = keys.get(rest.partition("-")[0])
+    expected = key.hash if key else hashlib.sha256(b"").hexdigest()
+    matches = hmac.compare_digest(expected, _hash(text.strip()))
+    if scheme.lower() != "bearer" or key is None or not matches or key.revoked is not None:
+        raise Unauthorized("This API key is wrong or revoked. An operator makes keys: `thumbwheel keys add`.")
+    return Caller(key_id=key.id, name=key.name, role=Role[key.role])
+
+
+class Gate:
+    """ASGI middleware: whoever passes has a caller in `scope["caller"]`."""
+
+    def __init__(self, app: ASGIApp, keys: "KeyView", refuse: Any) -> None:
+        self._app = app
+        self._keys = keys
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            try:
+                scope["caller"] = authenticate(self._keys.keys, _authorization(scope))
+            except Unauthorized as error:
+                await self._refuse(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class KeyView:
+    """The keys as this gateway last saw them."""
+
+    keys: Mapping[str, Key] = {}
+
+
+def _authorization(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            header: str = value.decode("latin-1")
+            return header
+    return None
+
+
+def _new_text() -> str:
+    return f"tw-{secrets.token_hex(4)}-{secrets.token_hex(24)}"
+
+
+def _parsed(text: str, name: str, role: Role) -> Key:
+    parts = text.strip().split("-")
+    if len(parts) != 3 or parts[0] != "tw" or len(parts[2]) < 32:
+        raise ValueError("an operator key reads tw-<id>-<secret of at least 32 characters>")
+    return Key(id=parts[1], name=name, role=role.name, hash=_hash(text.strip()), created=time.time())
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_or_create(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        text = _new_text()
+        file.write(text + "\n")
+    return text

@@ -1,0 +1,63 @@
+"""Keeping this gateway's view of the registry fresh: by push from Redis, and by a slow poll."""
+
+import asyncio
+import logging
+
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
+
+from serving.auth import Key, Keys, KeyView
+from serving.fleet import Fleet
+from serving.registry import CHANGED, Registry
+from serving.router import Router, View, wanted
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    def __init__(
+        self,
+        redis: AsyncRedis,
+        registry: Registry,
+        keys: Keys,
+        router: Router,
+        fleet: Fleet,
+        key_view: KeyView,
+        every: float,
+        loaded_versions: int,
+    ) -> None:
+        self._redis = redis
+        self._registry = registry
+        self._keys = keys
+        self._router = router
+        self._fleet = fleet
+        self._key_view = key_view
+        self._every = every
+        self._loaded_versions = loaded_versions
+
+    async def refresh(self) -> None:
+        """Look at the registry now. Raises RedisError, and then the last view stays."""
+        view, keys = await asyncio.to_thread(self._look)
+        self._router.view = view
+        self._key_view.keys = keys
+        self._fleet.want(wanted(view, self._registry, self._loaded_versions))
+
+    def _look(self) -> tuple[View, dict[str, Key]]:
+        return View(self._registry.aliases(), self._registry.policies()), self._keys.all()
+
+    async def keep_fresh(self) -> None:
+        """For ever: at once when something changed, else every so many seconds."""
+        while True:
+            try:
+                await self._listen()
+            except RedisError as error:
+                log.warning("Redis is away; answering by the last known route: %s", error)
+                await asyncio.sleep(self._every)
+
+    async def _listen(self) -> None:
+        async with self._redis.pubsub() as changes:
+            await changes.subscribe(CHANGED)
+            await self.refresh()
+            while True:
+                await changes.get_message(ignore_subscribe_messages=True, timeout=self._every)
+                await self.refresh()

@@ -1,0 +1,322 @@
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner
+
+from deploy.cli import app
+from deploy.cli_chat import Talk, converse
+from deploy.cli_follow import outcome
+from deploy.cli_show import Screen, ago, interval
+from deploy.client import ROOT, Client, ClientError, find_home, find_key, find_url
+from deploy.state import Run
+from feedback.caller import Role
+from tests.conftest import Gateway
+from tests.servers import eventually, free_port
+
+Thumbwheel = Callable[..., Result]
+
+
+@pytest.fixture
+def thumbwheel(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Thumbwheel:
+    """The command, run as the operator on the machine of the gateway."""
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(gateway.home))
+    monkeypatch.setattr("deploy.cli_follow.POLL", 0.1)
+    run = Run(gateway.home)
+    run.folder.mkdir()
+    run.write({"url": gateway.url})
+
+    def call(*words: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, list(words), input=stdin, env={"COLUMNS": "200"})
+
+    return call
+
+
+def asked_json(result: Result) -> object:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def finish_next_job(gateway: Gateway, **end: object) -> threading.Thread:
+    """Be the worker of the next job that somebody starts."""
+
+    def work() -> None:
+        [job] = eventually(gateway.jobs.active)
+        lease = gateway.jobs.acquire(job.id)
+        assert lease is not None
+        gateway.jobs.update(lease, stage="sample-1", progress=0.25, message="3 of 12 prompts")
+        eventually(lambda: gateway.jobs.get(job.id).stage == "sample-1")
+        time.sleep(1.5)  # so that somebody who looks ten times a second sees it
+        gateway.jobs.update(lease, **{"state": "done", "finished": 1.0, **end})
+        gateway.jobs.release(lease)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_status_at_a_glance_and_for_scripts(thumbwheel, gateway):
+    text = thumbwheel("status").stdout
+    assert "policy-v0" in text
+    assert gateway.engine is not None
+    assert "ready" in text
+    assert "0 in all, 0 since the last update" in text
+    found = asked_json(thumbwheel("status", "--json"))
+    assert found["url"] == gateway.url
+    assert found["champion"] == "policy-v0"
+    assert found["labels"] == 0
+
+
+def test_one_shot_chat_streams_and_says_who_wrote(thumbwheel, gateway):
+    result = thumbwheel("chat", "Hello [bold]you[/bold]", "--max-tokens", "9")
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    assert first == "A fine answer."
+    assert second.startswith("policy-v0  chatcmpl-")
+    sent = gateway.engine.requests[-1]
+    assert sent["messages"] == [{"role": "user", "content": "Hello [bold]you[/bold]"}]
+    assert sent["max_tokens"] == 9
+    assert "temperature" not in sent
+
+
+def test_chat_for_scripts_is_the_whole_completion(thumbwheel):
+    reply = asked_json(thumbwheel("chat", "Hello", "--json"))
+    assert reply["choices"][0]["message"]["content"] == "A fine answer."
+    assert thumbwheel("chat", "--json").exit_code == 2
+
+
+def test_conversation_with_thumbs_and_pairs(thumbwheel, client):
+    lines = ["/up", "Hello", "/up well said", "/down", "And you?", "/pair", "x", "a", "/pair Why?", "t"]
+    result = thumbwheel("chat", "--user", "ann", stdin="\n".join([*lines, "/dance", "/new", "/quit", ""]))
+    assert result.exit_code == 0
+    text = result.stdout
+    assert "There is no reply to rate yet." in text
+    assert "Thanks: thumb up for policy-v0." in text
+    assert "Thanks: thumb down for policy-v0." in text
+    assert text.count("Thanks. A was policy-v0, B was policy-v0.") == 2
+    assert "There is no /dance." in text
+    [counts] = client.get("/v1/stats/policies").json()["data"]
+    assert (counts["up"], counts["down"]) == (0, 1), "the changed mind replaced the first thumb"
+    assert counts["ties"] > 0
+    assert counts["wins"] == 1
+
+
+def test_conversation_keeps_the_turns_and_the_chosen_reply(gateway):
+    with Client(gateway.url, gateway.operator_key) as client:
+        talk = Talk(client, Console(quiet=True), {"max_tokens": 5})
+        answers = iter(["One?", "/pair Two?", "b", "/up", "Three?"])
+        converse(talk, lambda prompt: next(answers, "/quit"))
+    roles = [message["role"] for message in talk.messages]
+    assert roles == ["user", "assistant"] * 3
+    assert [m["content"] for m in talk.messages[::2]] == ["One?", "Two?", "Three?"]
+    assert gateway.engine.requests[-1]["messages"] == talk.messages[:-1]
+
+
+def test_a_refused_turn_is_said_and_not_kept(gateway):
+    with Client(gateway.url, gateway.operator_key) as client:
+        console = Console(record=True, force_terminal=False)
+        talk = Talk(client, console, {})
+        gateway.engine.die_after = 1
+        answers = iter(["One?"])
+        converse(talk, lambda prompt: next(answers, "/quit"))
+    assert "engine went away" in console.export_text()
+    assert talk.messages == []
+
+
+def test_versions_show_aliases_lineage_and_figures(thumbwheel, gateway):
+    metrics = {"win_rate": 0.62, "win_rate_interval": [0.51, 0.72], "kl_base": 0.034}
+    gateway.publish("policy-v1", reward="reward-v1", metrics=metrics)
+    thumbwheel("promote", "policy-v1", "--reason", "better")
+    text = thumbwheel("versions").stdout
+    [line] = [line for line in text.splitlines() if line.startswith("policy-v1")]
+    assert line.split()[:4] == ["policy-v1", "champion", "policy-v0", "reward-v1"]
+    assert "62% [51%, 72%]" in line
+    assert "0.03" in line
+    found = asked_json(thumbwheel("versions", "--json"))
+    assert found["aliases"]["previous"] == "policy-v0"
+    assert [version["id"] for version in found["policies"]] == ["policy-v1", "policy-v0"]
+
+
+def test_promote_and_rollback_need_a_reason_and_are_in_the_audit_log(thumbwheel, gateway):
+    gateway.publish("policy-v1")
+    assert thumbwheel("promote", "policy-v1").exit_code == 2
+    assert "policy-v1 answers from now on" in thumbwheel("promote", "policy-v1", "--reason", "tried").stdout
+    assert thumbwheel("rollback").exit_code == 2
+    assert asked_json(thumbwheel("rollback", "--reason", "rude", "--json"))["champion"] == "policy-v0"
+    text = thumbwheel("audit").stdout
+    assert "policy.rollback" in text
+    assert "policy-v1 → policy-v0" in text
+    newest = asked_json(thumbwheel("audit", "--limit", "2", "--json"))
+    assert [(action["what"], action["why"]) for action in newest] == [
+        ("policy.rollback", "rude"),
+        ("policy.promote", "tried"),
+    ]
+
+
+def test_update_shows_progress_until_the_end_with_its_reason(thumbwheel, gateway):
+    worker = finish_next_job(gateway, policy="policy-v1", reward="reward-v1", reason="65% [55%, 75%]")
+    result = thumbwheel("update", "--method", "rloo", "--reason", "now")
+    worker.join()
+    assert result.exit_code == 0
+    assert "25%  sample-1: 3 of 12 prompts" in result.stdout
+    assert "is done: it published reward-v1, policy-v1. 65% [55%, 75%]" in result.stdout
+    assert gateway.jobs.page()[0][0].params == {"method": "rloo"}
+
+
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("skipped", 3), ("failed", 1), ("cancelled", 1)])
+def test_exit_code_of_update_tells_how_the_job_ended(thumbwheel, gateway, state, code):
+    worker = finish_next_job(gateway, state=state, reason="There are 3 labels.")
+    result = thumbwheel("update", "--kind", "reward", "--json")
+    worker.join()
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["reason"] == "There are 3 labels."
+
+
+def test_jobs_are_started_listed_shown_and_cancelled(thumbwheel):
+    job = asked_json(thumbwheel("update", "--no-wait", "--json"))
+    assert job["state"] == "queued"
+    assert job["id"] in thumbwheel("jobs").stdout
+    assert job["id"] in thumbwheel("jobs", "show", job["id"]).stdout
+    assert "is cancelled" in thumbwheel("jobs", "cancel", job["id"], "--reason", "a mistake").stdout
+    watched = thumbwheel("jobs", "watch")
+    assert watched.exit_code == 1
+    assert "a mistake" in watched.stdout
+    assert [found["id"] for found in asked_json(thumbwheel("jobs", "list", "--json"))] == [job["id"]]
+    again = thumbwheel("jobs", "cancel", job["id"])
+    assert again.exit_code == 1
+    assert "cancelled already" in again.stderr
+
+
+def test_watch_without_any_job_says_what_to_do(thumbwheel):
+    result = thumbwheel("jobs", "watch")
+    assert result.exit_code == 1
+    assert "thumbwheel update" in result.stderr
+
+
+def test_learning_is_paused_and_resumed(thumbwheel):
+    assert "On:" in thumbwheel("learning").stdout
+    assert asked_json(thumbwheel("learning", "pause", "--reason", "party", "--json"))["paused"] is True
+    assert "Paused:" in thumbwheel("learning", "show").stdout
+    assert "On:" in thumbwheel("learning", "resume").stdout
+
+
+def test_keys_are_added_listed_and_revoked(thumbwheel, gateway):
+    made = thumbwheel("keys", "add", "ann", "--role", "viewer")
+    key = made.stdout.strip()
+    assert key.startswith("tw-")
+    assert "shown only now" in made.stderr
+    assert thumbwheel("--key", key, "versions").exit_code == 0
+    refused = thumbwheel("--key", key, "learning", "pause")
+    assert refused.exit_code == 1
+    assert "operator" in refused.stderr
+    [listed] = [k for k in asked_json(thumbwheel("keys", "--json")) if k["name"] == "ann"]
+    assert key not in thumbwheel("keys", "list").stdout
+    assert "is revoked" in thumbwheel("keys", "revoke", listed["id"], "--reason", "left").stdout
+    assert thumbwheel("--key", key, "status").exit_code == 1
+    assert thumbwheel("keys", "add", "ann", "--role", "king").exit_code == 2
+
+
+def test_lists_go_on_over_pages(gateway, monkeypatch):
+    monkeypatch.setattr("deploy.client.PAGE", 2)
+    for number in range(5):
+        gateway.key(Role.user, f"key-{number}")
+    with Client(gateway.url, gateway.operator_key) as client:
+        assert len(client.every("/v1/audit")) == 6
+        assert len(client.every("/v1/audit", 3)) == 3
+
+
+def test_nothing_running_says_how_to_start_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path))
+    monkeypatch.setenv("THUMBWHEEL_PORT", str(free_port()))
+    no_key = CliRunner().invoke(app, ["status"])
+    assert no_key.exit_code == 1
+    assert "./deploy/up" in no_key.stderr
+    unreachable = CliRunner().invoke(app, ["--key", "tw-x", "status"])
+    assert unreachable.exit_code == 1
+    assert "./deploy/up" in unreachable.stderr
+
+
+def test_wrong_key_is_said(thumbwheel):
+    result = thumbwheel("--key", "tw-no", "status")
+    assert result.exit_code == 1
+    assert "wrong or revoked" in result.stderr
+
+
+def test_unknown_version_is_said(thumbwheel):
+    result = thumbwheel("promote", "policy-v9", "--reason", "hope")
+    assert result.exit_code == 1
+    assert "There is no version 'policy-v9'" in result.stderr
+
+
+def test_where_the_service_is_comes_from_its_home(tmp_path, monkeypatch):
+    assert find_home().name == ".thumbwheel"
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path))
+    assert find_home() == tmp_path
+    assert find_url(tmp_path) == "http://127.0.0.1:8000"
+    monkeypatch.setenv("THUMBWHEEL_HOST", "0.0.0.0")
+    monkeypatch.setenv("THUMBWHEEL_PORT", "8123")
+    assert find_url(tmp_path) == "http://127.0.0.1:8123"
+    (tmp_path / "run").mkdir()
+    Run(tmp_path).write({"url": "http://127.0.0.1:9000"})
+    assert find_url(tmp_path) == "http://127.0.0.1:9000"
+    with pytest.raises(ClientError, match="There is no key"):
+        find_key(tmp_path)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "operator").write_text("tw-1-2\n")
+    assert find_key(tmp_path) == "tw-1-2"
+    monkeypatch.setenv("THUMBWHEEL_OPERATOR_KEY", "tw-3-4")
+    assert find_key(tmp_path) == "tw-3-4"
+
+
+def test_up_and_down_become_the_scripts_with_their_options(tmp_path):
+    (tmp_path / "deploy").mkdir()
+    for name, code in (("up", 0), ("down", 5)):
+        script = tmp_path / "deploy" / name
+        script.write_text(f'#!/bin/sh\necho "{name} $*"\nexit {code}\n')
+        script.chmod(0o755)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        code = f"from deploy import cli; cli.ROOT = cli.ROOT.__class__({str(tmp_path)!r}); cli.app({words!r})"
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    started = run("up", "--detach", "--help")
+    assert (started.returncode, started.stdout) == (0, "up --detach --help\n")
+    assert run("down").returncode == 5
+    (tmp_path / "deploy" / "up").unlink()
+    assert "in a clone of the repository only" in run("up").stderr
+
+
+def test_a_reward_model_is_shown_by_its_own_holdout_figures(capsys):
+    holdout = {"pair_accuracy": 0.7, "pair_accuracy_interval": [0.5, 0.85], "pairs": 20, "ece": 0.1}
+    metrics = {"holdout": holdout, "previous": {"pair_accuracy": 0.6}, "judge": {"pair_accuracy": 0.5}}
+    version = {"id": "reward-v2", "parent": "reward-v1", "metrics": metrics, "created": 1.0}
+    Screen().rewards([version], "reward-v2")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.split()[:3] == ["reward-v2", "live", "reward-v1"]
+    assert "70% [50%, 85%]" in line
+    assert "60%" not in line
+
+
+def test_what_is_not_known_is_not_shown():
+    assert interval(0.623, [0.51, 0.72]) == "62% [51%, 72%]"
+    assert interval(None, [0, 1]) is None
+    assert ago(None) is None
+
+
+def test_outcome_says_what_was_published_and_why_not():
+    job = {"id": "job-1", "state": "done", "reward": "reward-v2", "policy": None, "reason": "It says no."}
+    assert outcome(job) == "job-1 is done: it published reward-v2. It says no."
+
+
+def test_the_command_loads_nothing_heavy():
+    heavy = ("torch", "transformers", "vllm", "trl", "celery", "fastapi", "aiohttp", "pyarrow", "redis")
+    code = f"import sys, deploy.cli; print([name for name in {heavy} if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,89 @@
+import json
+
+import openai
+import pytest
+
+from tests.e2e.stack import Stack, ask
+from tests.servers import eventually
+
+
+@pytest.fixture
+def client(stack: Stack):
+    with openai.OpenAI(base_url=stack.url + "/v1", api_key=stack.key) as client:
+        yield client
+
+
+def test_a_real_model_answers(client, api):
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    reply = client.chat.completions.create(model="policy-v0", messages=messages, temperature=0, max_tokens=24)
+    assert reply.model == "policy-v0"
+    assert "Paris" in reply.choices[0].message.content
+    entry = eventually(lambda: (a := api.get(f"/v1/completions/{reply.id}")).status_code == 200 and a.json())
+    assert entry["reply"] == reply.choices[0].message.content
+    assert entry["completion_tokens"] == reply.usage.completion_tokens
+    assert entry["sampling"] == {"temperature": 0, "max_tokens": 24}
+
+
+def test_a_stream_has_the_same_words_as_the_log(client, api):
+    messages = [{"role": "user", "content": "Count to five."}]
+    chunks = list(
+        client.chat.completions.create(model="policy", messages=messages, max_tokens=24, stream=True)
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    completion_id = chunks[0].id
+    entry = eventually(
+        lambda: (a := api.get(f"/v1/completions/{completion_id}")).status_code == 200 and a.json()
+    )
+    assert entry["reply"] == text
+    assert entry["completion_tokens"] > 0
+
+
+def test_what_the_engine_refuses_is_a_400(client):
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="policy", messages=[{"role": "user", "content": "x"}], top_p=7)
+    with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
+        client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="tw-00-00").models.list()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"messages": [{"role": "user", "content": "word " * 5000}]},
+        {"messages": [{"role": "wizard", "content": "x"}]},
+        {"messages": [{"role": "user", "content": {"a": 1}}]},
+        {"messages": [{"role": "user"}]},
+        {"max_tokens": -1},
+        {"temperature": "hot"},
+        {"seed": 2**80},
+        {"stop": [1, 2]},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "nonsense"}},
+            }
+        },
+        {"logit_bias": {"999999999": 5}},
+        {"tools": "hammer"},
+        {"stream": True, "stream_options": {"include_usage": "perhaps"}},
+        {"chat_template": "{{ 7 }}"},
+        {"messages": [{"role": "user", "content": "\ud83d"}]},
+    ],
+)
+def test_odd_bodies_never_give_a_500_and_hurt_nobody(api, odd):
+    body = {"model": "policy", "messages": [{"role": "user", "content": "x"}], "max_tokens": 4, **odd}
+    answer = api.post("/v1/chat/completions", content=json.dumps(body))
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["error"]["message"]
+    ask(api, "Are you still there?")
+
+
+def test_pairs_are_two_samples_and_the_choice_reveals_them(api):
+    body = {"messages": [{"role": "user", "content": "Name an animal."}], "max_tokens": 16, "seed": 1}
+    pair = api.post("/v1/pairs", json=body).json()
+    assert pair["a"]["message"]["content"] != pair["b"]["message"]["content"]
+    assert "policy-v" not in str(pair)
+    answer = api.post("/v1/comparisons", json={"pair_id": pair["id"], "winner": "b"}).json()
+    assert answer["b"]["policy"] == "policy-v0"

@@ -1,0 +1,43 @@
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import ServingSettings
+
+
+def test_settings_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path))
+    monkeypatch.setenv("THUMBWHEEL_PORT", "9000")
+    monkeypatch.setenv("THUMBWHEEL_ENGINES", "http://one:1/, http://two:2")
+    settings = ServingSettings()
+    assert (settings.home, settings.port) == (tmp_path, 9000)
+    assert settings.engines == ("http://one:1", "http://two:2")
+
+
+def test_an_unknown_variable_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("THUMBWHEEL_PROT", "9000")
+    with pytest.raises(ValidationError, match=r"does not know THUMBWHEEL_PROT. It knows: .*THUMBWHEEL_PORT"):
+        ServingSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "0"), ("PORT", "x"), ("MAX_BODY", "-1"), ("REFRESH", "0")]
+)
+def test_values_that_cannot_be_are_refused(monkeypatch, name, value):
+    monkeypatch.setenv(f"THUMBWHEEL_{name}", value)
+    with pytest.raises(ValidationError):
+        ServingSettings()
+
+
+def test_a_home_is_absolute_and_settings_are_frozen(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    settings = ServingSettings()
+    assert settings.home == tmp_path / ".thumbwheel"
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+def test_a_child_process_gets_the_same_settings(monkeypatch):
+    settings = ServingSettings(engines=("http://one:1", "http://two:2"), refresh=0.5)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert ServingSettings() == settings

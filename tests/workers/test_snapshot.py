@@ -1,0 +1,152 @@
+import json
+
+import pytest
+
+from feedback.reader import START, FeedbackReader
+from tests.conftest import Gateway, chat
+from tests.servers import eventually
+from workers.datasets import is_held_out
+from workers.labels import read_labels, read_prompts
+from workers.stage import execute
+from workers.stages import snapshot
+
+
+@pytest.fixture
+def take(gateway: Gateway, valkey, tmp_path, monkeypatch):
+    monkeypatch.setenv("THUMBWHEEL_REDIS_URL", valkey.url)
+
+    def take(name: str, cursor: str = START, replay: int = 0, holdout: float = 0.2):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = {"cursor": cursor, "replay": replay, "holdout": holdout, "prompts": 100, "seed": 1}
+        (folder / "stage.json").write_text(json.dumps(config))
+        metrics = execute(folder, snapshot.Config, snapshot.main)
+        labels = read_labels(folder / "train.parquet"), read_labels(folder / "holdout.parquet")
+        prompts = [
+            prompt for held in (False, True) for prompt in read_prompts(folder / "prompts.parquet", held)
+        ]
+        return metrics, *labels, prompts
+
+    return take
+
+
+def ask(client, text: str, **more) -> str:
+    completion_id = chat(client, messages=[{"role": "user", "content": text}], **more)["id"]
+    eventually(lambda: client.get(f"/v1/completions/{completion_id}").status_code == 200)
+    return completion_id
+
+
+def rate(client, completion_id: str, rating: str = "up", **more) -> None:
+    answer = client.post("/v1/feedback", json={"completion_id": completion_id, "rating": rating, **more})
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_thumb_becomes_a_row(client, take):
+    rate(client, ask(client, "one"), "down")
+    metrics, train, holdout, prompts = take("s")
+    (label,) = train + holdout
+    assert (label.kind, label.a, label.b, label.target) == ("thumb", "A fine answer.", None, 0.0)
+    assert (label.policy, label.a_finish) == ("policy-v0", "stop")
+    assert metrics["new"] == metrics["labels_given"] == 1
+    assert [prompt.messages for prompt in prompts] == [[{"role": "user", "content": "one"}]]
+
+
+def test_a_changed_mind_counts_once_and_a_withdrawn_one_not_at_all(client, take):
+    changed, withdrawn = ask(client, "one"), ask(client, "two")
+    rate(client, changed, "up")
+    rate(client, withdrawn, "up")
+    rate(client, changed, "down")
+    client.delete(f"/v1/feedback/{withdrawn}")
+    _, train, holdout, _ = take("s")
+    assert [(label.messages[0]["content"], label.target) for label in train + holdout] == [("one", 0.0)]
+
+
+def test_a_correction_beats_what_it_corrects(client, take):
+    rate(client, ask(client, "one"), "down", correction="A better answer.")
+    _, train, holdout, _ = take("s")
+    labels = {label.kind: label for label in train + holdout}
+    assert (labels["comparison"].a, labels["comparison"].b) == ("A better answer.", "A fine answer.")
+    assert labels["comparison"].target == 1.0
+
+
+def test_comparisons_ties_and_both_bad(client, gateway, take):
+    gateway.engine.reply = "This."
+    first = ask(client, "one")
+    gateway.engine.reply = "That."
+    second = ask(client, "one")
+    body = {"chosen": second, "rejected": first, "strength": 0.5, "user": "ann"}
+    assert client.post("/v1/comparisons", json=body).status_code == 200
+    pairs = [
+        client.post("/v1/pairs", json={"messages": [{"role": "user", "content": text}]}).json()
+        for text in ("two", "three")
+    ]
+    eventually(lambda: client.get("/v1/stats/policies").json()["data"][0]["completions"] == 6)
+    for pair, winner in zip(pairs, ("tie", "both_bad"), strict=True):
+        assert (
+            client.post("/v1/comparisons", json={"pair_id": pair["id"], "winner": winner}).status_code == 200
+        )
+    _, train, holdout, _ = take("s")
+    rows = {(label.messages[0]["content"], label.kind): label for label in train + holdout}
+    decided = rows["one", "comparison"]
+    assert (decided.a if decided.target == 1.0 else decided.b) == "That."
+    assert decided.margin == 0.5
+    assert rows["two", "comparison"].target == 0.5
+    assert rows["three", "thumb"].target == 0.0
+
+
+def test_broken_off_and_unstored_replies_are_never_trained_on(client, gateway, take):
+    rate(client, ask(client, "secret", store=False))
+    gateway.engine.reply, gateway.engine.die_after = "one two three", 1
+    body = {"model": "policy", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    text = client.post("/v1/chat/completions", json=body).text
+    broken = text.split('"id":"')[1].split('"')[0]
+    eventually(lambda: client.get(f"/v1/completions/{broken}").status_code == 200)
+    rate(client, broken)
+    metrics, train, holdout, prompts = take("s")
+    assert metrics["labels_given"] == 2
+    assert train + holdout == []
+    assert prompts == []
+
+
+def test_next_snapshot_has_what_is_new_and_a_replay_of_the_past(client, take):
+    for number in range(6):
+        rate(client, ask(client, f"old {number}"))
+    first, *_ = take("first")
+    rate(client, ask(client, "new"))
+    metrics, train, holdout, _ = take("second", first["cursor"], replay=4)
+    assert metrics["new"] == 1
+    assert metrics["replayed"] == 4
+    assert len(train + holdout) == 5
+    metrics, train, holdout, _ = take("third", first["cursor"], replay=100)
+    assert len(train + holdout) == 7
+
+
+def test_split_is_by_conversation_and_for_ever(client, take):
+    for number in range(40):
+        rate(client, ask(client, f"question {number}"))
+    _, train, holdout, prompts = take("s", holdout=0.3)
+    assert 4 <= len(holdout) <= 20
+    assert all(is_held_out(label.conversation, 0.3) for label in holdout)
+    assert not {label.conversation for label in train} & {label.conversation for label in holdout}
+    assert {p.conversation for p in prompts if p.holdout} == {label.conversation for label in holdout}
+    assert [is_held_out(f"conv-{number}", 0.5) for number in range(6)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_reader_reads_past_many_events(client, redis, take):
+    completion_id = ask(client, "one")
+    rate(client, completion_id)
+    body = redis.xrange("tw:events")[0][1]["body"]
+    with redis.pipeline() as pipe:
+        for _ in range(2500):
+            pipe.xadd("tw:events", {"kind": "rating", "body": body})
+        pipe.execute()
+    reader = FeedbackReader(redis)
+    assert len(reader.since(START, reader.cursor())) == 1
+    assert len(reader.before(reader.cursor(), 10, seed=1)) == 1

@@ -1,0 +1,226 @@
+"""The reward model: the lower part of the base, and a LoRA adapter with a scalar head a member. Torch; for
+stages only.
+
+r(x, y) is the mean over the reply's tokens of a linear read-out of a middle layer, not the read-out of the
+last token of the last layer. One study on 96 simulated labels saw a correlation with the raters' taste of
+0.60 at a third of the depth with the mean, and 0.29 at full depth with the last token (SmolLM2-135M, ridge
+read-outs); it has not been repeated. The upper layers need not run at all, either.
+
+The layers below the adapters are frozen and shared, so they run once a reply, whatever the number of members
+and epochs. What is saved is a PEFT adapter of task type SEQ_CLS with its head.
+"""
+
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from workers.labels import Message
+
+JUDGE = "judge"
+_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def member_names(members: int) -> list[str]:
+    return [f"member-{number}" for number in range(members)]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Token ids of a prompt and a reply; the reply begins at `first`."""
+
+    ids: list[int]
+    first: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the frozen layers make of a text: `states` (length, hidden); the reply begins at `first`."""
+
+    states: Tensor
+    first: int
+
+
+class Texts:
+    """Turns messages and replies into what a reward model reads."""
+
+    def __init__(self, base_model: str, max_prompt: int, max_reply: int) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(base_model)
+        self._max_prompt, self._max_reply = max_prompt, max_reply
+
+    def of_reply(self, messages: list[Message], reply: str, finish: str) -> Text:
+        prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return self.of_ids(
+            cast(list[int], prompt), self.tokenizer.encode(reply, add_special_tokens=False), finish
+        )
+
+    def of_ids(self, prompt: Sequence[int], reply: Sequence[int], finish: str) -> Text:
+        """Prompt (its end, where it is too long), reply (its start), and the end of turn unless the reply was
+        cut."""
+        end = self.tokenizer.eos_token_id
+        body = [token for token in reply if token != end]
+        whole = finish == "stop" and len(body) <= self._max_reply
+        begin = list(prompt[-self._max_prompt :])
+        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin))
+
+
+class RewardModel:
+    """`depth`: the share of the base's layers that are used; adapters sit on the `upper` last of those."""
+
+    def __init__(self, base_model: str, depth: float, upper: int) -> None:
+        self._base = _load_base(base_model, depth)
+        self._backbone = getattr(self._base, self._base.base_model_prefix)
+        layers = list(self._backbone.layers)
+        self.first = max(0, len(layers) - upper)
+        self._norm = self._backbone.norm
+        skip = [_Passthrough() for _ in layers]
+        self._upper_layers = nn.ModuleList([*skip[: self.first], *layers[self.first :]])
+        self._lower_layers = nn.ModuleList([*layers[: self.first], *skip[self.first :]])
+        self._backbone.layers = self._upper_layers
+        self.peft: PeftModel | None = None
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self._backbone.parameters()).device
+        return device
+
+    def add(self, name: str, rank: int) -> None:
+        """A new member with a random adapter and head (torch's global seed), made active."""
+        depth = len(self._upper_layers)
+        config = LoraConfig(
+            task_type="SEQ_CLS",  # without it the head is not saved
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=_TARGETS,
+            layers_to_transform=list(range(self.first, depth)),
+        )
+        if self.peft is None:
+            self.peft = get_peft_model(self._base, config, adapter_name=name)
+        else:
+            self.peft.add_adapter(name, config)
+        self.activate(name)
+
+    def load(self, name: str, directory: Path, trainable: bool) -> None:
+        """A member from `directory`/`name`, made active."""
+        source = str(directory / name)
+        if self.peft is None:
+            self.peft = PeftModel.from_pretrained(
+                self._base, source, adapter_name=name, is_trainable=trainable
+            )
+        else:
+            self.peft.load_adapter(source, adapter_name=name, is_trainable=trainable)
+        self.activate(name, trainable)
+
+    def activate(self, name: str, trainable: bool = True) -> None:
+        assert self.peft is not None, "add or load a member first"
+        self.peft.set_adapter(name, inference_mode=not trainable)
+
+    def save(self, name: str, directory: Path) -> None:
+        """Write one member to `directory`/`name`, as PEFT names it."""
+        assert self.peft is not None, "add or load a member first"
+        self.peft.save_pretrained(str(directory), selected_adapters=[name])
+
+    @torch.no_grad()
+    def features(self, texts: Sequence[Text], batch: int = 16) -> list[Features]:
+        found: list[Features | None] = [None] * len(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
+        with self._lower():
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                ids, mask = padded([torch.tensor(texts[row].ids) for row in rows])
+                hidden = self._backbone(
+                    input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False
+                ).last_hidden_state
+                for row, states in zip(rows, hidden, strict=True):
+                    found[row] = Features(states[: len(texts[row].ids)].clone(), texts[row].first)
+        return cast(list[Features], found)
+
+    @torch.no_grad()
+    def score(self, features: Sequence[Features], name: str, batch: int = 32) -> Tensor:
+        """r(x, y) by one member for each text's features: (n,), float32, on the CPU."""
+        assert self.peft is not None, "add or load a member first"
+        self.peft.eval()
+        self.activate(name, trainable=False)
+        rewards = torch.empty(len(features))
+        order = sorted(range(len(features)), key=lambda i: len(features[i].states))
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            rewards[rows] = forward(self.peft, collate([features[row] for row in rows])).cpu()
+        return rewards
+
+    @contextmanager
+    def _lower(self) -> Iterator[None]:
+        self._backbone.layers, self._backbone.norm = self._lower_layers, nn.Identity()
+        try:
+            yield
+        finally:
+            self._backbone.layers, self._backbone.norm = self._upper_layers, self._norm
+
+
+def forward(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The active member's rewards, (n,) float32, of a `collate`d batch."""
+    device = next(model.parameters()).device
+    rewards: Tensor = model(
+        inputs_embeds=batch["states"].to(device),
+        attention_mask=batch["mask"].to(device),
+        reply_mask=batch["reply_mask"].to(device),
+    )
+    return rewards
+
+
+def collate(features: Sequence[Features]) -> dict[str, Tensor]:
+    """`states` (n, t, hidden), `mask` and `reply_mask` (n, t). The token before the reply counts as the
+    reply's, so that an empty reply has a reward too."""
+    states, mask = padded([row.states for row in features])
+    reply_mask = mask.clone()
+    for number, row in enumerate(features):
+        reply_mask[number, : row.first - 1] = 0
+    return {"states": states, "mask": mask, "reply_mask": reply_mask}
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Rows of shape (t_i, …) to (n, t, …), zeros after them, and the (n, t) mask of what is not padding."""
+    ones = [torch.ones(len(row), dtype=torch.long) for row in rows]
+    return pad_sequence(list(rows), batch_first=True), pad_sequence(ones, batch_first=True)
+
+
+class _Passthrough(nn.Module):
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+
+def _load_base(base_model: str, depth: float) -> Any:
+    layers = AutoConfig.from_pretrained(base_model).num_hidden_layers
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        base_model, num_labels=1, dtype=torch.bfloat16, num_hidden_layers=max(1, round(layers * depth))
+    )
+    # Adam's steps on a bfloat16 head round to nothing.
+    model.score.float()
+    nn.init.normal_(model.score.weight, std=0.002)
+    getattr(model, model.base_model_prefix).norm.weight.data.fill_(1.0)  # it was learned for the last layer
+    model.forward = types.MethodType(_mean_read_out, model)
+    return model.requires_grad_(False)
+
+
+def _mean_read_out(
+    self: Any, inputs_embeds: Tensor, attention_mask: Tensor, reply_mask: Tensor, **_: Any
+) -> Tensor:
+    """Mean of the head over the reply's tokens, (n,).
+
+    A pool by `pad_token_id`, as in transformers, would take a closing <|im_end|> for padding where the two
+    are one token, and the reward would never see an ending.
+    """
+    backbone = getattr(self, self.base_model_prefix)
+    hidden = backbone(
+        inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    read_out = self.score(hidden.float()).squeeze(-1) * reply_mask
+    return cast(Tensor, read_out.sum(1) / reply_mask.sum(1))

@@ -1,0 +1,56 @@
+"""Samples scored by members of a reward version. Torch; imported by stages only."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workers.labels import Sample
+from workers.reward_model import RewardModel, Texts
+from workers.stage import StageError
+
+SHAPE = "shape.json"  # in a reward directory: what its members were built with
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a reward version was built with, besides its adapters."""
+
+    members: list[str]
+    depth: float
+    upper: int
+    max_prompt: int
+    max_reply: int
+
+    def write(self, directory: Path) -> None:
+        (directory / SHAPE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+
+def read_shape(directory: Path) -> Shape:
+    return Shape(**json.loads((directory / SHAPE).read_text(encoding="utf-8")))
+
+
+def score_samples(
+    base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
+) -> Tensor:
+    """r(x, y) of each sample by each named adapter in `reward` (None: the ensemble's members): (n, members),
+    float32."""
+    shape = read_shape(reward)
+    names = shape.members if names is None else names
+    model = RewardModel(base_model, shape.depth, shape.upper)
+    texts = Texts(base_model, shape.max_prompt, shape.max_reply)
+    read = [
+        texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason) for sample in samples
+    ]
+    features = model.features(read)
+    columns = []
+    for name in names:
+        model.load(name, reward, trainable=False)
+        columns.append(model.score(features, name))
+    rewards = torch.stack(columns, 1)
+    if not rewards.isfinite().all():
+        raise StageError(f"a reward of {reward.name} is not finite")
+    return rewards

@@ -1,0 +1,99 @@
+"""An accepted candidate becomes `policy-v8`: installed, loaded and probed on every engine, champion.
+
+python -m workers.stages.publish DIR
+"""
+
+import asyncio
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from feedback.redis import connect
+from serving.engine import Engine, new_session
+from serving.errors import Conflict
+from serving.fleet import Loaded, Wanted
+from serving.jobs import Lease
+from serving.registry import Registry, Version
+from serving.release import bring_up
+from workers.artifacts import install, reserved_name
+from workers.settings import WorkerSettings
+from workers.stage import Stage, StageConfig, read_json, run
+
+
+class Config(StageConfig):
+    """`parent`: the champion that the candidate was measured against; `evaluation`: what came of that."""
+
+    job: str
+    token: int
+    adapter: Path
+    probe: Path
+    parent: str
+    reward: str | None
+    evaluation: dict[str, Any]
+
+
+def main(config: Config, stage: Stage) -> dict[str, Any]:
+    settings = WorkerSettings()
+    registry = Registry(connect(settings.redis_url), settings.home)
+    lease = Lease(config.job, config.token)
+    name = reserved_name(stage, lambda: registry.next_version("policy", lease))
+    folder = settings.home / f"artifacts/policies/{name}"
+    probe = as_expected(read_json(config.probe))
+    install(
+        sorted(config.adapter.iterdir()), folder, {"id": name, "parent": config.parent, "job": config.job}
+    )
+    stage.progress(1, 3, f"{name} is installed; loading it on {len(settings.engines)} engines")
+    engines = asyncio.run(_bring_up(settings.engines, Wanted(name, folder, probe)))
+    version = Version(
+        id=name,
+        path=f"artifacts/policies/{name}",
+        created=time.time(),
+        parent=config.parent,
+        job=config.job,
+        reward=config.reward,
+        metrics={**config.evaluation, "engines": [asdict(engine) for engine in engines]},
+        probe=probe,
+    )
+    registry.add_policy(version, lease)
+    stage.progress(2, 3, f"{name} is loaded; making it the champion")
+    started = time.perf_counter()
+    reason = promote(registry, name, config.parent, lease)
+    return {
+        "version": name,
+        "reason": reason,
+        "engines": [asdict(engine) for engine in engines],
+        "alias_seconds": time.perf_counter() - started,
+    }
+
+
+def promote(registry: Registry, name: str, parent: str, lease: Lease) -> str | None:
+    """Make a version the champion, or say why not: somebody moved the champion in the meantime."""
+    if registry.aliases().champion == name:  # an earlier attempt got this far
+        return None
+    try:
+        registry.promote(name, who=lease.job_id, why="accepted by the gate", instead_of=parent, lease=lease)
+    except Conflict:
+        return (
+            f"{name} is published but not the champion: {parent}, which it was measured against, is not the "
+            f"champion any more. An operator may promote {name}."
+        )
+    return None
+
+
+def as_expected(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The trainer's probe in the shape that `serving.probe` compares an engine with."""
+    return {
+        "token_ids": [[*row["prompt_token_ids"], *row["token_ids"]] for row in rows],
+        "prompt_lengths": [len(row["prompt_token_ids"]) for row in rows],
+        "logprobs": [row["logprobs"] for row in rows],
+    }
+
+
+async def _bring_up(urls: tuple[str, ...], wanted: Wanted) -> list[Loaded]:
+    async with new_session() as session:
+        return await bring_up([Engine(url, session) for url in urls], wanted)
+
+
+if __name__ == "__main__":
+    run(Config, main)

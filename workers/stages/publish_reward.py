@@ -1,0 +1,51 @@
+"""A trained reward model becomes `reward-v3`, the live one, and the cursor moves on. No torch.
+
+python -m workers.stages.publish_reward DIR
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from feedback.redis import connect
+from serving.jobs import Lease
+from serving.registry import Registry, Version
+from workers.artifacts import install, reserved_name
+from workers.settings import WorkerSettings
+from workers.stage import METRICS, Stage, StageConfig, read_json, run
+
+
+class Config(StageConfig):
+    """`trained`: the folder of `train_reward`; `cursor`, `labels`: how far feedback is learnt from then."""
+
+    job: str
+    token: int
+    trained: Path
+    parent: str | None
+    cursor: str
+    labels: int
+
+
+def main(config: Config, stage: Stage) -> dict[str, Any]:
+    settings = WorkerSettings()
+    registry = Registry(connect(settings.redis_url), settings.home)
+    lease = Lease(config.job, config.token)
+    name = reserved_name(stage, lambda: registry.next_version("reward", lease))
+    version = Version(
+        id=name,
+        path=f"artifacts/rewards/{name}",
+        created=time.time(),
+        parent=config.parent,
+        job=config.job,
+        metrics=read_json(config.trained / METRICS),
+    )
+    install(
+        (config.trained / "reward").iterdir(), settings.home / f"artifacts/rewards/{name}", version.as_dict()
+    )
+    registry.add_reward(version, lease)
+    registry.advance_cursor(config.cursor, config.labels, lease)
+    return {"version": name}
+
+
+if __name__ == "__main__":
+    run(Config, main)
