@@ -1,0 +1,85 @@
+"""Two mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
+
+1. A batch may mix the base (adapter index -1) with adapters. vLLM's CPU operators take -1 for the last slot,
+   so replies of `policy-v0` were written with whatever adapter lay there (vllm-project/vllm#48421). They also
+   gather a copy of the weights for every token; one product for each adapter is right, and cheaper.
+2. Where there is AMX, the attention kernel written for it gave wrong replies (seen on one Xeon, at
+   temperature 0, against transformers); the vector kernel gives the right ones.
+
+Nobody imports this module but vLLM: it loads torch. On a GPU it does nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+from vllm.platforms import current_platform
+from vllm.v1.attention.backends import cpu_attn
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The tokens of a batch that one adapter answers: a run where they lie together, else their numbers."""
+
+    slot: int
+    where: slice | Tensor
+
+
+class GroupedPunica(PunicaWrapperCPU):  # type: ignore[misc]
+    """y += x Aᵀ Bᵀ, adapter by adapter, on the tokens that are that adapter's and on no others."""
+
+    _groups: list[Rows]
+
+    def update_metadata(self, *given: Any, **named: Any) -> None:
+        super().update_metadata(*given, **named)
+        self._groups = rows_by_slot(self.token_lora_indices)
+
+    def add_lora_linear(
+        self,
+        y: Tensor,
+        x: Tensor,
+        lora_a_stacked: tuple[Tensor, ...],
+        lora_b_stacked: tuple[Tensor, ...],
+        scale: float,
+        output_slices: tuple[int, ...],
+        **_: Any,
+    ) -> None:
+        """`y` (tokens, Σ output_slices), changed in place; `x` (tokens, in); A (slots, 1, rank, in) and B
+        (slots, 1, out, rank), a pair for each slice of the output."""
+        for rows in self._groups:
+            mine, begin = x[rows.where], 0
+            for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
+                part = y.narrow(1, begin, width)
+                delta = mine @ a[rows.slot, 0].T @ b[rows.slot, 0].T
+                if isinstance(rows.where, slice):
+                    part[rows.where].add_(delta, alpha=scale)
+                else:
+                    part.index_add_(0, rows.where, delta, alpha=scale)
+                begin += width
+
+
+def rows_by_slot(indices: Tensor) -> list[Rows]:
+    """From each token's adapter slot (tokens,), -1 for the base, to the rows of each slot that is used."""
+    slots = sorted({slot for slot in indices.tolist() if slot >= 0})
+    return [Rows(slot, _where((indices == slot).nonzero().squeeze(1))) for slot in slots]
+
+
+def register() -> None:
+    """Called by vLLM in each of its processes, before it loads a model."""
+    if current_platform.is_cpu():
+        type(current_platform).get_punica_wrapper = classmethod(lambda _: f"{__name__}.GroupedPunica")
+        cpu_attn._get_attn_isa = _without_amx(cpu_attn._get_attn_isa)
+
+
+def _where(rows: Tensor) -> slice | Tensor:
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+def _without_amx(choose: Any) -> Any:
+    def isa(*given: Any, **named: Any) -> str:
+        chosen = choose(*given, **named)
+        return "vec" if chosen == "amx" else str(chosen)
+
+    return choose if choose.__name__ == isa.__name__ else isa
