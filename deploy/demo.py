@@ -31,7 +31,7 @@ SLOWER = 2.0  # a version's exam against policy-v0's: adapters are slower to ser
 class Plan:
     cycles: int = 2
     minutes: float = 15.0
-    labels: int = 96
+    labels: int = 128
     method: str | None = None
     seed: int = 0
 

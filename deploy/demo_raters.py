@@ -17,7 +17,7 @@ from deploy.demo_traffic import Meter
 CONTENT = 0.45  # the taste at which a thumb is as likely up as down
 TEMPERATURE = 0.1
 RATERS = 8
-CONCURRENCY = 8
+CONCURRENCY = 16
 REPLY_TOKENS = 80
 
 

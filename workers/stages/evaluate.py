@@ -39,7 +39,7 @@ class Config(Sampling):
     count: int = 64
     confidence: float = 0.8
     min_prompts: int = 4
-    max_kl: float = 2.0
+    max_kl: float = 0.5
     kl_replies: int = 32
 
 
