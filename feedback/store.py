@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from feedback import layout
 from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
+from feedback.redis import patiently
 from feedback.types import Comparison, Completion, Pair, Rating, Winner, content_hash, now
 
 # A reply's log entry is at most one flush behind its last byte, on whichever gateway wrote it.
@@ -25,7 +26,8 @@ class FeedbackStore:
     """Inserts as is: ids and times are made by the caller. Errors of Redis pass through.
 
     Each write returns only once it is on the server's disk: at once where the server runs with
-    `appendfsync always` (the embedded one does), else after a WAITAOF (Redis since 7.2, Valkey).
+    `appendfsync always` (the embedded one does), else after a WAITAOF (Redis since 7.2, Valkey). What may be
+    done twice waits a moment for a server that restarts; `open` and `log` leave that to their caller.
     """
 
     def __init__(self, redis: "Redis") -> None:
@@ -79,18 +81,19 @@ class FeedbackStore:
     async def rate(self, rating: Rating) -> str:
         """Store a rating in place of this rater's last one. Returns the policy version that was rated."""
         args: list[str | bytes] = [rating.completion_id, rating.rater, rating.to_json()]
-        policy = await _soon(lambda: self._durably(self._rate, args))
+        policy = await _soon(lambda: patiently(lambda: self._durably(self._rate, args)))
         if policy is None:
             raise UnknownCompletion(f"There is no completion {rating.completion_id!r}.", "completion_id")
         return str(policy)
 
     async def rating(self, completion_id: str, rater: str) -> Rating:
-        body = await self._redis.hget(layout.ratings_key(completion_id), rater)
+        body = await self._hget(layout.ratings_key(completion_id), rater)
         if body is None:
             raise NoRating(f"You have not rated {completion_id!r}.", "completion_id")
         return Rating.model_validate_json(body)
 
     async def withdraw(self, completion_id: str, rater: str) -> Rating:
+        # Not patiently: done twice, it would say that there was nothing to withdraw.
         body = await self._durably(self._withdraw, [completion_id, rater, repr(now())])
         if body is None:
             raise NoRating(f"You have not rated {completion_id!r}.", "completion_id")
@@ -100,13 +103,17 @@ class FeedbackStore:
         """Store a blind pair, to be answered before it expires."""
         key = layout.pair_key(pair.id)
         lives = round((pair.expires or pair.created) - pair.created) + layout.PAIR_GRACE
-        async with self._redis.pipeline() as pipe:
-            pipe.hset(key, "body", pair.to_json())
-            pipe.expire(key, lives)
-            await pipe.execute()
+
+        async def store() -> None:
+            async with self._redis.pipeline() as pipe:
+                pipe.hset(key, "body", pair.to_json())
+                pipe.expire(key, lives)
+                await pipe.execute()
+
+        await patiently(store)
 
     async def pair(self, pair_id: str) -> Pair:
-        body = await self._redis.hget(layout.pair_key(pair_id), "body")
+        body = await self._hget(layout.pair_key(pair_id), "body")
         if body is None:
             raise UnknownPair(f"There is no pair {pair_id!r}. Ask for one with POST /v1/pairs.", "pair_id")
         pair = Pair.model_validate_json(body)
@@ -149,11 +156,16 @@ class FeedbackStore:
     async def compare(self, pair: Pair, comparison: Comparison) -> None:
         """Store a comparison in place of this rater's last one on the same pair."""
         answer: list[str | bytes] = [pair.id, comparison.rater, comparison.to_json()]
-        await self._durably(self._compare, [*answer, pair.to_json(), pair.policy_a, pair.policy_b])
+        args = [*answer, pair.to_json(), pair.policy_a, pair.policy_b]
+        await patiently(lambda: self._durably(self._compare, args))
 
     async def _field(self, completion_id: str, field: str) -> str | None:
         """A field of a completion, waited for as long as its log entry may still be on its way."""
-        value = await _soon(lambda: self._redis.hget(layout.completion_key(completion_id), field))
+        value = await _soon(lambda: self._hget(layout.completion_key(completion_id), field))
+        return None if value is None else str(value)
+
+    async def _hget(self, key: str, field: str) -> str | None:
+        value = await patiently(lambda: self._redis.hget(key, field))
         return None if value is None else str(value)
 
     async def _durably(self, script: "AsyncScript", args: list[str | bytes]) -> Any:

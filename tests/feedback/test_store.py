@@ -273,7 +273,8 @@ async def test_a_server_that_keeps_no_file_is_said_so(tmp_path, caplog):
     assert "keeps no append-only file" in caplog.text
 
 
-async def test_redis_errors_pass_through():
+async def test_redis_errors_pass_through(monkeypatch):
+    monkeypatch.setattr("feedback.redis.PATIENCE", 0.0)
     redis = connect_async(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(redis_client.exceptions.ConnectionError):
         await FeedbackStore(redis).rate(rating("chatcmpl-1", "up"))
