@@ -91,10 +91,18 @@ redis.call('PUBLISH', 'tw:changed', ARGV[2])
 return 1
 """
 
-# KEYS: lease, learning. ARGV: token, then field, value, …
+# KEYS: lease, learning. ARGV: token, cursor, labels, time. A job that is taken up again after a later one has
+# ended finds the cursor ahead, and leaves it there.
 _ADVANCE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[2], unpack(ARGV, 2))
+local function parts(id)
+  local ms, number = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(number)
+end
+local ms, number = parts(ARGV[2])
+local old_ms, old_number = parts(redis.call('HGET', KEYS[2], 'cursor') or '0-0')
+if ms < old_ms or (ms == old_ms and number < old_number) then return 1 end
+redis.call('HSET', KEYS[2], 'cursor', ARGV[2], 'labels', ARGV[3], 'updated', ARGV[4])
 return 1
 """
 
@@ -200,9 +208,9 @@ class Registry:
         return self.learning()
 
     def advance_cursor(self, cursor: str, labels: int, lease: Lease) -> None:
-        """Everything up to `cursor` has been learnt from; `labels` had been given by then."""
-        change: list[str | int] = ["cursor", cursor, "labels", labels, "updated", repr(time.time())]
-        if not self._advance(keys=[LEASE, LEARNING], args=[lease.token, *change]):
+        """Everything up to `cursor` has been learnt from; `labels` had been given by then. Never back."""
+        args: list[str | int] = [lease.token, cursor, labels, repr(time.time())]
+        if not self._advance(keys=[LEASE, LEARNING], args=args):
             raise LeaseLost(f"the lease on {lease.job_id} is lost")
 
     def _publish(self, where: str, version: Version, lease: Lease) -> None:

@@ -36,7 +36,7 @@ class Cadence:
         if why is None:
             return None
         job = self._jobs.create(Kind.cycle, by=BEAT, params={"why": why})
-        self._redis.set(TRIED, self._stats.labels())
+        self._redis.mset({TRIED: self._stats.labels(), SINCE: repr(time.time())})
         log.info("%s: %s", job.id, why)
         self._dispatcher.announce(job.id)
         return job
@@ -60,7 +60,7 @@ class Cadence:
         if new >= settings.update_every:
             return f"{new} new labels (an update is due after {settings.update_every})"
         schedule = settings.update_schedule
-        if schedule and new > 0 and time.time() - (updated or self._first_seen()) >= schedule:
+        if schedule and new > 0 and time.time() - max(updated or 0.0, self._since()) >= schedule:
             return f"{new} new labels, and the schedule of {schedule:.0f} s"
         return None
 
@@ -68,10 +68,10 @@ class Cadence:
         """Labels at the last automatic cycle, so that one that came to nothing is not repeated at once."""
         return int(self._redis.get(TRIED) or 0)
 
-    def _first_seen(self) -> float:
-        """When this installation was first looked at: a schedule counts from then to the first update."""
-        self._redis.set(FIRST_SEEN, repr(time.time()), nx=True)
-        return float(self._redis.get(FIRST_SEEN) or 0)
+    def _since(self) -> float:
+        """When the last automatic cycle began, or else this installation was first looked at."""
+        self._redis.set(SINCE, repr(time.time()), nx=True)
+        return float(self._redis.get(SINCE) or 0)
 
     def _may_announce(self, job: Job) -> bool:
         fresh = job.state is State.queued and time.time() - job.created < ANNOUNCE_AGAIN
@@ -80,4 +80,4 @@ class Cadence:
 
 
 TRIED = "tw:cadence:tried"
-FIRST_SEEN = "tw:cadence:since"
+SINCE = "tw:cadence:since"

@@ -1,6 +1,8 @@
 """What a job does: which stages, on what, and when it is over before the end.
 
-`cycle` = the reward job, then the policy job, on one snapshot.
+`cycle` = the reward job, then the policy job, on one snapshot. The cursor moves last of all, and only past
+labels that a published reward model has learnt from: those of a job that failed, was cancelled, or came to no
+better reward model are new to the next job again.
 """
 
 from collections.abc import Callable
@@ -61,7 +63,9 @@ def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
 def _reward_job(kitchen: Kitchen) -> Outcome:
     kitchen.run.expected = 3
     snapshot = _snapshot(kitchen)
-    return Outcome(State.done, _reward(kitchen, snapshot)[2])
+    version, _, why_not = _reward(kitchen, snapshot)
+    _advance(kitchen, snapshot, version)
+    return Outcome(State.done, why_not)
 
 
 def _policy_job(kitchen: Kitchen) -> Outcome:
@@ -80,6 +84,7 @@ def _cycle_job(kitchen: Kitchen) -> Outcome:
     if directory is None:
         return Outcome(State.done, f"No policy update without a reward model: {why_not}")
     reasons = [why_not, _policy(kitchen, snapshot, directory, version)]
+    _advance(kitchen, snapshot, version)
     return Outcome(State.done, ". ".join(reason for reason in reasons if reason) or None)
 
 
@@ -136,12 +141,17 @@ def _reward(kitchen: Kitchen, snapshot: Finished) -> tuple[str | None, str | Non
             "token": kitchen.run.lease.token,
             "trained": str(trained.directory),
             "parent": kitchen.facts["reward"],
-            "cursor": snapshot.metrics["cursor"],
-            "labels": snapshot.metrics["labels_given"],
         },
     )
     kitchen.run.published(reward=published.metrics["version"])
     return published.metrics["version"], trained.path("reward"), None
+
+
+def _advance(kitchen: Kitchen, snapshot: Finished, version: str | None) -> None:
+    """Past what `version` was trained on, if one was published."""
+    if version is not None:
+        cursor, labels = snapshot.metrics["cursor"], snapshot.metrics["labels_given"]
+        kitchen.registry.advance_cursor(cursor, labels, kitchen.run.lease)
 
 
 def _policy(kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str | None) -> str | None:

@@ -101,6 +101,16 @@ def test_learning_remembers_its_cursor_and_its_pause(registry, lease):
     assert not registry.pause_learning(False, "ann", None).paused
 
 
+def test_the_cursor_never_goes_back(registry, lease):
+    """A job that was taken up again may end after a later one."""
+    registry.advance_cursor("1700000000000-10", 64, lease)
+    for earlier in ("1700000000000-9", "999999999999-11"):
+        registry.advance_cursor(earlier, 32, lease)
+        assert (registry.learning().cursor, registry.learning().labels) == ("1700000000000-10", 64)
+    registry.advance_cursor("1700000000001-0", 65, lease)
+    assert (registry.learning().cursor, registry.learning().labels) == ("1700000000001-0", 65)
+
+
 def test_engines_keep_those_with_an_alias_and_then_the_newest():
     versions = {f"policy-v{n}": version(f"policy-v{n}") for n in range(12)}
     view = View(Aliases("policy-v3", "policy-v2", "policy-v1"), versions)

@@ -70,6 +70,19 @@ def test_schedule_makes_an_update_due_with_few_labels(redis, settings):
     assert cadence.start_if_due() is not None
 
 
+def test_schedule_waits_after_a_cycle_that_came_to_nothing(redis, settings):
+    scheduled = settings.model_copy(update={"update_schedule": 60.0})
+    cadence = Cadence(redis, scheduled, Dispatcher(producer(settings.broker_url)))
+    redis.set("tw:labels", 3)
+    redis.set("tw:cadence:since", time.time() - 61)
+    job = cadence.start_if_due()
+    redis.hset(f"tw:job:{job.id}", "state", '"failed"')
+    redis.set("tw:labels", 4)
+    assert cadence.start_if_due() is None, "one more label is no reason before the schedule's time is up"
+    redis.set("tw:cadence:since", time.time() - 61)
+    assert cadence.start_if_due() is not None
+
+
 def test_job_that_nobody_is_at_is_announced_again(redis, cadence):
     jobs = Jobs(redis)
     job = jobs.create(Kind.cycle, by="test")

@@ -1,4 +1,4 @@
-"""A trained reward model becomes `reward-v3`, the live one, and the cursor moves on. No torch.
+"""A trained reward model becomes `reward-v3`, the live one. No torch.
 
 python -m workers.stages.publish_reward DIR
 """
@@ -16,14 +16,12 @@ from workers.stage import METRICS, Stage, StageConfig, read_json, run
 
 
 class Config(StageConfig):
-    """`trained`: the folder of `train_reward`; `cursor`, `labels`: how far feedback is learnt from then."""
+    """`trained`: the folder of `train_reward`; `parent`: the version that it was measured against."""
 
     job: str
     token: int
     trained: Path
     parent: str | None
-    cursor: str
-    labels: int
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
@@ -43,7 +41,6 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         (config.trained / "reward").iterdir(), settings.home / f"artifacts/rewards/{name}", version.as_dict()
     )
     registry.add_reward(version, lease)
-    registry.advance_cursor(config.cursor, config.labels, lease)
     return {"version": name}
 
 
