@@ -93,6 +93,7 @@ class Local:
 
     def serve(self, detached: bool) -> int:
         """Start, say so, and tend. The exit code: 0 after a signal, 1 after a failed start."""
+        key = self._operator_key()
         try:
             self._check()
             self._prepare_model()
@@ -105,6 +106,8 @@ class Local:
         except Stopped:
             return 1
         self._record(settings, ready=True)
+        if key not in ("", self._operator_key()):
+            self._console.say(f"  the operator's key was revoked; {self._key_file} holds a new one")
         self._console.say(self._welcome(settings, detached))
         if detached:
             _close_output()
@@ -173,12 +176,11 @@ class Local:
 
     def _await_chat(self, settings: DeploySettings) -> None:
         """Return when the gateway has answered one chat with the operator's key."""
-        url, key_file = processes.gateway_url(settings), settings.home / "keys" / "operator"
+        url = processes.gateway_url(settings)
         deadline = time.monotonic() + settings.start_timeout
         with self._console.step():
             while True:
-                key = settings.operator_key or (key_file.read_text().strip() if key_file.exists() else "")
-                reply, problem = chat(url, key)
+                reply, problem = chat(url, self._operator_key())
                 if not problem:
                     self._console.say(f"  a first chat was answered: {' '.join(reply.split())}")
                     return
@@ -190,6 +192,15 @@ class Local:
                 self._console.progress("waiting for a first chat", problem)
                 if self._stop_asked.wait(POLL):
                     raise Stopped
+
+    @property
+    def _key_file(self) -> Path:
+        return self._settings.home / "keys" / "operator"
+
+    def _operator_key(self) -> str:
+        """The one that was given, else what its file holds by now; the gateway makes it, and replaces it."""
+        made = self._key_file.read_text().strip() if self._key_file.exists() else ""
+        return self._settings.operator_key or made
 
     def _record(self, settings: DeploySettings, ready: bool) -> None:
         self._run.write(
@@ -207,8 +218,8 @@ class Local:
         )
 
     def _welcome(self, settings: DeploySettings, detached: bool) -> str:
-        url, key_file = processes.gateway_url(settings), settings.home / "keys" / "operator"
-        key = "$THUMBWHEEL_OPERATOR_KEY" if settings.operator_key else f"$(cat {key_file})"
+        url = processes.gateway_url(settings)
+        key = "$THUMBWHEEL_OPERATOR_KEY" if settings.operator_key else f"$(cat {self._key_file})"
         stop = "./deploy/down" if detached else "Ctrl-C, or ./deploy/down elsewhere"
         return f"""
 Thumbwheel is up after {time.monotonic() - self._began:.0f} s: {url}

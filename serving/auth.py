@@ -7,8 +7,10 @@ A key reads `tw-<id>-<secret>`; the secret has 192 random bits, so a plain hash 
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +28,8 @@ from serving.registry import CHANGED
 
 KEYS = "tw:keys"
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,24 @@ class Keys:
         return revoked
 
     def ensure_operator(self, text: str | None, path: Path) -> None:
-        """Make sure of a first operator key: the given one, else the one in `path`, else a new one there."""
+        """Make sure of an operator key: the given one, else the one in `path`, else a new one there.
+
+        A revoked one stays revoked. In `path` a new one takes its place; ValueError where it was given.
+        """
+        known, why = self.all(), "the first operator key"
         key = _parsed(text or _read_or_create(path), "operator", Role.operator)
-        if not self._redis.hexists(KEYS, key.id):
-            self._store(key, Action("thumbwheel", "key.add", "the first operator key", after=key.as_dict()))
+        if key.id in known and known[key.id].revoked is not None:
+            if text:
+                raise ValueError(
+                    f"THUMBWHEEL_OPERATOR_KEY is the key {key.id}, which is revoked. Give another one, or "
+                    f"unset the variable: then the key in {path} is used, or made."
+                )
+            why = f"instead of {key.id}, which is revoked"
+            _put_new(path)
+            log.warning("the operator's key %s is revoked; %s holds a new one", key.id, path)
+            key = _parsed(_read_or_create(path), "operator", Role.operator)
+        if key.id not in known:
+            self._store(key, Action("thumbwheel", "key.add", why, after=key.as_dict()))
 
     def _store(self, key: Key, action: Action) -> None:
         with self._redis.pipeline() as pipe:
@@ -156,3 +174,11 @@ def _read_or_create(path: Path) -> str:
         text = _new_text()
         file.write(text + "\n")
     return text
+
+
+def _put_new(path: Path) -> None:
+    """A new key in place of the one in `path`, for this user's eyes only."""
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".")
+    with os.fdopen(handle, "w") as file:
+        file.write(_new_text() + "\n")
+    Path(beside).replace(path)

@@ -83,7 +83,7 @@ def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: 
     pids = [*home.facts()["pids"].values(), facts["supervisor"]]
     stopped = home.local("down")
     assert (stopped.returncode, stopped.stdout.splitlines()[-1]) == (0, "Nothing is left running.")
-    assert not any(alive(pid) for pid in pids)
+    eventually(lambda: not any(alive(pid) for pid in pids))  # the supervisor lets its lock go, and then ends
     assert home.local("down").stdout == "Nothing runs.\n"
 
     assert home.local("up", "--detach").returncode == 0
@@ -91,6 +91,31 @@ def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: 
     answer = httpx.get(f"{home.facts()['url']}/v1/models", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200
     assert [stat.S_IMODE(path.stat().st_mode) for path in (home.folder / "keys").iterdir()] == [0o600, 0o600]
+
+
+def test_a_start_replaces_a_revoked_operator_key_but_not_one_that_was_given(home: Home) -> None:
+    assert home.local("up", "--detach").returncode == 0
+    first, url = home.key(), home.facts()["url"]
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {first}"}) as client:
+        other = client.post("/v1/keys", json={"name": "ann", "role": "operator"}).json()["key"]
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {other}"}) as client:
+        assert client.delete(f"/v1/keys/{first.split('-')[1]}").status_code == 200
+    assert home.local("down").returncode == 0
+
+    refused = home.local("up", "--detach", THUMBWHEEL_OPERATOR_KEY=first)
+    assert refused.returncode == 1
+    assert "THUMBWHEEL_OPERATOR_KEY is the key" in refused.stdout
+    assert "which is revoked. Give another one, or unset the variable" in refused.stdout
+
+    started = home.local("up", "--detach")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert f"the operator's key was revoked; {home.folder / 'keys' / 'operator'} holds" in started.stdout
+    assert home.key() not in (first, other)
+    statuses = [
+        httpx.get(f"{url}/v1/keys", headers={"Authorization": f"Bearer {key}"}).status_code
+        for key in (first, other, home.key())
+    ]
+    assert statuses == [401, 200, 200]
 
 
 def test_ctrl_c_in_front_of_it_stops_everything(home: Home) -> None:

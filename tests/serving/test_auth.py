@@ -6,7 +6,9 @@ import httpx
 import pytest
 
 from feedback.caller import Role
-from serving.auth import KEYS, Keys
+from serving.audit import Audit
+from serving.auth import KEYS, Keys, authenticate
+from serving.errors import Unauthorized
 from tests.conftest import MESSAGES, Gateway
 
 ROUTES = {
@@ -148,3 +150,33 @@ def test_the_first_operator_key_is_made_once_or_given(redis, tmp_path):
     assert [key.id for key in keys.all().values()][1:] == ["mine"]
     with pytest.raises(ValueError, match="tw-<id>-<secret"):
         keys.ensure_operator("secret", path)
+
+
+def test_a_revoked_operator_key_in_the_file_is_replaced(redis, tmp_path, caplog):
+    keys, path = Keys(redis), tmp_path / "keys" / "operator"
+    keys.ensure_operator(None, path)
+    first = path.read_text().strip()
+    old = first.split("-")[1]
+    keys.revoke(old, who="ann", why="leaked")
+    for _ in range(2):
+        keys.ensure_operator(None, path)
+    second = path.read_text().strip()
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["operator"]
+    assert caplog.messages == [f"the operator's key {old} is revoked; {path} holds a new one"]
+    assert authenticate(keys.all(), f"Bearer {second}").role is Role.operator
+    with pytest.raises(Unauthorized):
+        authenticate(keys.all(), f"Bearer {first}")
+    assert len(keys.all()) == 2
+    last = Audit(redis).page(1, None)[0][0]
+    assert (last["what"], last["why"]) == ("key.add", f"instead of {old}, which is revoked")
+
+
+def test_a_revoked_operator_key_that_is_given_is_refused(redis, tmp_path):
+    keys, path, given = Keys(redis), tmp_path / "keys" / "operator", "tw-mine-" + "5" * 40
+    keys.ensure_operator(given, path)
+    keys.revoke("mine", who="ann", why="leaked")
+    with pytest.raises(ValueError, match=r"THUMBWHEEL_OPERATOR_KEY is the key mine, which is revoked.*unset"):
+        keys.ensure_operator(given, path)
+    assert keys.all()["mine"].revoked is not None
+    assert not path.exists()
