@@ -1,21 +1,26 @@
-"""Two mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
+"""Three mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
 
 1. A batch may mix the base (adapter index -1) with adapters. vLLM's CPU operators take -1 for the last slot,
    so replies of `policy-v0` were written with whatever adapter lay there (vllm-project/vllm#48421). They also
    gather a copy of the weights for every token; one product for each adapter is right, and cheaper.
 2. Where there is AMX, the attention kernel written for it gave wrong replies (seen on one Xeon, at
    temperature 0, against transformers); the vector kernel gives the right ones.
+3. A request with a `seed` whose prompt takes several steps ended the engine: at each step that only reads,
+   the runner draws a number and winds the generator back, which a CPU's generator cannot. Now none is drawn.
 
 Nobody imports this module but vLLM: it loads torch. On a GPU it does nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends import cpu_attn
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +71,42 @@ def rows_by_slot(indices: Tensor) -> list[Rows]:
 
 
 def register() -> None:
-    """Called by vLLM in each of its processes, before it loads a model."""
+    """Called by vLLM in each of its processes, before it loads a model; more than once in some."""
     if current_platform.is_cpu():
         type(current_platform).get_punica_wrapper = classmethod(lambda _: f"{__name__}.GroupedPunica")
-        cpu_attn._get_attn_isa = _without_amx(cpu_attn._get_attn_isa)
+        cpu_attn._get_attn_isa = _once(without_amx, cpu_attn._get_attn_isa)
+        CPUModelRunner.sample_tokens = _once(without_rewinding, CPUModelRunner.sample_tokens)
+
+
+def without_amx(choose: Callable[..., str]) -> Callable[..., str]:
+    """vLLM's choice of an attention kernel, but for AMX."""
+
+    def isa(*given: Any, **named: Any) -> str:
+        chosen = choose(*given, **named)
+        return "vec" if chosen == "amx" else chosen
+
+    return isa
+
+
+def without_rewinding(sample: Callable[..., Any]) -> Callable[..., Any]:
+    """vLLM's sampling, without the generators of rows whose prompt is not read to its end."""
+
+    def sample_tokens(runner: Any, *given: Any, **named: Any) -> Any:
+        generators = runner.input_batch.generators
+        reading = np.flatnonzero(runner.discard_request_mask.np[: runner.input_batch.num_reqs]).tolist()
+        aside = {row: generators.pop(row) for row in reading if row in generators}
+        try:
+            return sample(runner, *given, **named)
+        finally:
+            generators.update(aside)
+
+    return sample_tokens
+
+
+def _once(mend: Callable[[Any], Any], original: Any) -> Any:
+    return original if original.__module__ == __name__ else mend(original)
 
 
 def _where(rows: Tensor) -> slice | Tensor:
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
-
-
-def _without_amx(choose: Any) -> Any:
-    def isa(*given: Any, **named: Any) -> str:
-        chosen = choose(*given, **named)
-        return "vec" if chosen == "amx" else str(chosen)
-
-    return choose if choose.__name__ == isa.__name__ else isa

@@ -40,6 +40,39 @@ def test_swap_under_load_fails_no_request(published, api):
     assert ask(api, "Hello.", model="policy-v0")["model"] == "policy-v0"
 
 
+def test_the_base_is_itself_beside_adapters(published, stack, api):
+    """vLLM 0.32 on a CPU gave the base the last slot's adapter; so all slots are filled here."""
+    path = stack.home / api.get(f"/v1/policies/{published}").json()["path"]
+    with httpx.Client(base_url=stack.facts["engines"][0], timeout=60) as engine:
+        for number in range(3):
+            body = {"lora_name": f"filler-{number}", "lora_path": str(path)}
+            engine.post("/v1/load_lora_adapter", json=body).raise_for_status()
+        alone = _logprobs(engine, "policy-v0")
+        with SteadyLoad(stack) as load:
+            eventually(lambda: load.answered[published] >= 3, 60)
+            beside = [_logprobs(engine, "policy-v0") for _ in range(10)]
+        adapted = _logprobs(engine, published)
+        for number in range(3):
+            engine.post("/v1/unload_lora_adapter", json={"lora_name": f"filler-{number}"}).raise_for_status()
+    assert load.failed == []
+    apart = _apart(alone, adapted)
+    assert apart > 0
+    assert max(_apart(alone, row) for row in beside) < apart / 4
+
+
+def _logprobs(engine: httpx.Client, model: str) -> list[float]:
+    """A fixed text's log-probabilities, nats, of each token but the first."""
+    text = list(range(100, 140))
+    body = {"model": model, "prompt": text, "max_tokens": 1, "prompt_logprobs": 0}
+    answer = engine.post("/v1/completions", json=body).raise_for_status().json()
+    rows = answer["choices"][0]["prompt_logprobs"][1:]
+    return [row[str(token)]["logprob"] for token, row in zip(text[1:], rows, strict=True)]
+
+
+def _apart(one: list[float], other: list[float]) -> float:
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
 def test_rollback_by_command_is_quick_and_audited(published, before, stack, api):
     with SteadyLoad(stack) as load:
         eventually(lambda: load.answered[published] >= 3, 60)

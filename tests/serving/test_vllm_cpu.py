@@ -1,10 +1,16 @@
 """The plugin's arithmetic, on vLLM's own classes; that vLLM takes it up is seen in tests/e2e."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from vllm.lora.layers import LoRAMapping
+from vllm.platforms import current_platform
+from vllm.v1.attention.backends import cpu_attn
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-from serving.vllm_cpu import GroupedPunica, rows_by_slot
+from serving.vllm_cpu import GroupedPunica, register, rows_by_slot, without_amx, without_rewinding
 
 SLOTS, RANK, WIDE, OUT = 3, 4, 16, (8, 6)
 ADAPTERS = [11, 12, 13]  # by slot
@@ -54,3 +60,29 @@ def test_rows_that_lie_together_are_a_slice():
     assert (first.slot, first.where) == (1, slice(0, 2))
     assert second.slot == 2
     assert second.where.tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(("chosen", "used"), [("amx", "vec"), ("vec", "vec"), ("neon", "neon")])
+def test_the_amx_kernel_is_never_used(chosen, used):
+    assert without_amx(lambda: chosen)() == used
+
+
+def test_a_row_that_is_still_reading_its_prompt_draws_nothing():
+    """vLLM would wind its generator back afterwards, and a CPU's generator has no offset."""
+    generators = {row: torch.Generator() for row in range(3)}
+    runner = SimpleNamespace(
+        input_batch=SimpleNamespace(generators=dict(generators), num_reqs=3),
+        discard_request_mask=SimpleNamespace(np=np.array([False, True, False, True])),
+    )
+    drawn = without_rewinding(lambda runner: sorted(runner.input_batch.generators))(runner)
+    assert drawn == [0, 2]
+    assert runner.input_batch.generators == generators
+
+
+def test_registering_twice_mends_once():
+    register()
+    mended = CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa
+    register()
+    assert (CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa) == mended
+    assert {function.__module__ for function in mended} == {"serving.vllm_cpu"}
+    assert current_platform.get_punica_wrapper() == "serving.vllm_cpu.GroupedPunica"
