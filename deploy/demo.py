@@ -24,7 +24,7 @@ from deploy.demo_report import Report, Row
 from deploy.demo_taste import DESCRIPTION
 from deploy.demo_traffic import Background, Meter
 
-SLOWER = 2.0  # a version's exam against policy-v0's: adapters are slower to serve, and workers may be at work
+SLOWER = 1.25  # a version's exam against policy-v0's: adapters are slower to serve
 
 
 @dataclass(frozen=True)
