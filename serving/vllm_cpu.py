@@ -1,4 +1,4 @@
-"""Three mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
+"""Four mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
 
 1. A batch may mix the base (adapter index -1) with adapters. vLLM's CPU operators take -1 for the last slot,
    so replies of `policy-v0` were written with whatever adapter lay there (vllm-project/vllm#48421). They also
@@ -7,6 +7,8 @@
    temperature 0, against transformers); the vector kernel gives the right ones.
 3. A request with a `seed` whose prompt takes several steps ended the engine: at each step that only reads,
    the runner draws a number and winds the generator back, which a CPU's generator cannot. Now none is drawn.
+4. The engine's processes wait for each other in a loop that keeps a core busy for a second after a message.
+   Where a machine also trains, that core is missed; here they soon sleep until they are called.
 
 Nobody imports this module but vLLM: it loads torch. On a GPU it does nothing.
 """
@@ -17,10 +19,13 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends import cpu_attn
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+SPIN = 0.003  # seconds; vLLM's own is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ def register() -> None:
     if current_platform.is_cpu():
         type(current_platform).get_punica_wrapper = classmethod(lambda _: f"{__name__}.GroupedPunica")
         cpu_attn._get_attn_isa = _once(without_amx, cpu_attn._get_attn_isa)
+        SpinCondition.__init__.__defaults__ = (SPIN,)
         CPUModelRunner.sample_tokens = _once(without_rewinding, CPUModelRunner.sample_tokens)
 
 
