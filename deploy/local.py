@@ -6,7 +6,9 @@ python -m deploy.local down
 
 import argparse
 import contextlib
+import errno
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,7 @@ from deploy.supervisor import POLL, StartError, Stopped, Supervisor
 from deploy.watchdog import Watchdog
 
 DOWN_TIMEOUT = 120.0
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,9 +49,30 @@ def main(arguments: list[str] | None = None) -> int:
             where = " ".join(f"THUMBWHEEL_{part}".upper() for part in problem["loc"])
             print(f"{where} {problem['msg'].removeprefix('Value error, ')}".strip(), file=sys.stderr)
         return 2
+    try:
+        return _obey(options, settings)
+    except OSError as error:
+        if not _concerns(error, settings.home):
+            raise
+        why = f"{error.strerror}: {error.filename}"
+        print(
+            f"THUMBWHEEL_HOME cannot be used ({why}). Name a folder that you may write to.", file=sys.stderr
+        )
+        return 1
+
+
+def _obey(options: argparse.Namespace, settings: DeploySettings) -> int:
     if options.command == "down":
         return down(settings.home)
     return detach(settings) if options.detach else up(settings, detached=options.detached)
+
+
+def _concerns(error: OSError, home: Path) -> bool:
+    """Whether a file in `home`, or `home` itself, cannot be made, read or written."""
+    if error.errno not in UNUSABLE or not isinstance(error.filename, str | Path):
+        return False
+    path = Path(error.filename)
+    return path.is_relative_to(home) or home.is_relative_to(path)
 
 
 def up(settings: DeploySettings, detached: bool = False) -> int:
@@ -125,12 +149,13 @@ class Local:
                 "Stop what listens there, or choose another with THUMBWHEEL_PORT.",
             )
         if not settings.embeds_valkey and not redis_answers(settings.redis_url):
-            raise StartError(
-                "Nothing answers at THUMBWHEEL_REDIS_URL", [], "Start it, or unset the variable."
-            )
+            raise _no_redis("THUMBWHEEL_REDIS_URL")
+        if settings.names_redis_broker and not redis_answers(settings.broker_url):
+            raise _no_redis("THUMBWHEEL_BROKER_URL")
         for url in settings.engines:
             if not http_answers(f"{url}/v1/models"):
-                raise StartError(f"No engine answers at {url}", [], "Start it, or mend THUMBWHEEL_ENGINES.")
+                advice = "Start it, or mend THUMBWHEEL_ENGINES; an engine's URL is like http://host:8001."
+                raise StartError(f"No engine answers at {url}", [], advice)
 
     def _prepare_model(self) -> None:
         if not self._settings.model_is_packaged or (Path(self._settings.model) / "DONE").exists():
@@ -236,9 +261,20 @@ Stop: {stop}
 """
 
 
+def _no_redis(variable: str) -> StartError:
+    # Its URL may hold a password, so it is not shown.
+    advice = "Start it, mend the URL (redis://host:6379/0), or unset the variable."
+    return StartError(f"Nothing answers at {variable}", [], advice)
+
+
 def detach(settings: DeploySettings) -> int:
-    """Start in the background; return 0 once it is ready, else the exit code of the start that failed."""
+    """Start in the background; return 0 once it is ready, else the exit code of the start that failed.
+
+    A signal before that stops the start.
+    """
     run = Run(settings.home)
+    run.folder.mkdir(parents=True, exist_ok=True)  # a home that is of no use is said once, here
+    stop_asked = _stop_on_signals()
     command = [sys.executable, "-P", "-m", "deploy.local", "up", "--detached"]
     child = subprocess.Popen(
         command,
@@ -247,14 +283,13 @@ def detach(settings: DeploySettings) -> int:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    assert child.stdout is not None
-    try:
-        while chunk := os.read(child.stdout.fileno(), 65536):
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
+    _relay(child, stop_asked)
+    if stop_asked.is_set():
         child.terminate()
-        return child.wait() or 1
+        rest, _ = child.communicate()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            _show(rest)
+        return 1
     facts = run.read()
     # Its output ends when it is ready, or when it is over.
     if facts.get("supervisor") == child.pid and facts["ready"]:
@@ -262,6 +297,22 @@ def detach(settings: DeploySettings) -> int:
     code = child.wait()
     already_up = facts.get("ready", False) and run.is_locked()
     return 0 if already_up else code
+
+
+def _relay(child: "subprocess.Popen[bytes]", stop_asked: threading.Event) -> None:
+    """Show what the child says until it says no more, or somebody asks to stop."""
+    assert child.stdout is not None
+    while not stop_asked.is_set():
+        if select.select([child.stdout], [], [], POLL)[0]:
+            chunk = os.read(child.stdout.fileno(), 65536)
+            if not chunk:
+                return
+            _show(chunk)
+
+
+def _show(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
+    sys.stdout.flush()
 
 
 def down(home: Path) -> int:

@@ -91,7 +91,8 @@ def engine_flags(model: str, gpu: bool) -> list[str]:
     flags += ["--lora-target-modules", "qkv_proj", "o_proj"]
     flags += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     flags += ["--disable-uvicorn-access-log"]
-    return flags if gpu else [*flags, "--enforce-eager"]
+    # On one machine the trainer needs a share of the same GPU.
+    return [*flags, "--gpu-memory-utilization", "0.6"] if gpu else [*flags, "--enforce-eager"]
 
 
 def cpu_variables() -> dict[str, str]:

@@ -13,6 +13,25 @@ find_python() {
     return 1
 }
 
+# In the background, since bash passes no signal on to what it runs in front, and waits for its end instead.
+install() {
+    local installer="" stop_asked="" status
+    trap 'stop_asked=1; [ -z "$installer" ] || kill -TERM "$installer" 2>/dev/null || true' INT TERM HUP
+    "$python" "$root/deploy/install.py" "$@" &
+    installer=$!
+    # The signal may have come before the id was known.
+    [ -z "$stop_asked" ] || kill -TERM "$installer" 2>/dev/null || true
+    # A signal ends `wait`, but not what it waits for.
+    while true; do
+        status=0
+        wait "$installer" || status=$?
+        kill -0 "$installer" 2>/dev/null || break
+    done
+    trap - INT TERM HUP
+    [ -z "$stop_asked" ] || exit 130
+    return "$status"
+}
+
 export HF_HUB_DISABLE_TELEMETRY=1
 python=$(find_python)
-"$python" "$root/deploy/install.py" ${extras[@]+"${extras[@]}"}
+install ${extras[@]+"${extras[@]}"}

@@ -3,6 +3,7 @@
 python -m deploy.readiness URL      exits with 0 if it does; redis:// and http:// are known
 """
 
+import http.client
 import json
 import sys
 import urllib.error
@@ -13,6 +14,8 @@ import redis
 
 TIMEOUT = 2.0
 CHAT_TIMEOUT = 120.0
+# A server that breaks the protocol, or a URL that is none (ValueError), is as good as no answer.
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -21,7 +24,7 @@ def redis_answers(url: str) -> bool:
     try:
         with redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, ValueError):  # the latter where the URL is none
         return False
 
 
@@ -30,7 +33,7 @@ def http_answers(url: str) -> bool:
     try:
         with _open(url, timeout=TIMEOUT) as response:
             return bool(response.status == 200)
-    except OSError:
+    except NO_ANSWER:
         return False
 
 
@@ -50,8 +53,8 @@ def chat(url: str, key: str) -> tuple[str, str]:
             answer: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
         return "", f"{error.code}: {error.read(500).decode(errors='replace')}"
-    except OSError as error:
-        return "", str(error)
+    except NO_ANSWER as error:
+        return "", str(error) or type(error).__name__
     return answer["choices"][0]["message"]["content"], ""
 
 

@@ -11,6 +11,7 @@ from feedback.settings import FeedbackSettings
 from workers.settings import WorkerSettings
 
 PACKAGED_MODEL = "smollm2-135m-instruct"
+REDIS_SCHEMES = ("redis", "rediss")
 
 
 class DeploySettings(WorkerSettings):
@@ -33,8 +34,13 @@ class DeploySettings(WorkerSettings):
 
     @model_validator(mode="after")
     def _check_broker(self) -> Self:
-        if "broker_url" not in self.model_fields_set and urlsplit(self.redis_url).scheme == "unix":
+        if "broker_url" in self.model_fields_set:
+            return self
+        url = urlsplit(self.redis_url)
+        if url.scheme == "unix":
             raise ValueError("THUMBWHEEL_BROKER_URL is needed beside a THUMBWHEEL_REDIS_URL that is a socket")
+        if url.scheme in REDIS_SCHEMES and not re.fullmatch(r"/?|/\d+/?", url.path):
+            raise ValueError(f"THUMBWHEEL_REDIS_URL: {url.path} is no database, such as /0")
         return self
 
     @property
@@ -48,6 +54,11 @@ class DeploySettings(WorkerSettings):
     @property
     def embeds_valkey(self) -> bool:
         return "redis_url" not in self.model_fields_set
+
+    @property
+    def names_redis_broker(self) -> bool:
+        """Whether the broker was named, and is one that can be asked for a sign of life."""
+        return "broker_url" in self.model_fields_set and urlsplit(self.broker_url).scheme in REDIS_SCHEMES
 
     @property
     def starts_engine(self) -> bool:

@@ -19,6 +19,7 @@ from workers.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 UNLOAD_SECONDS = 5.0  # on all engines at once; well within the lease
+MAX_ATTEMPTS = 5  # a job that kills its worker each time would be taken up for ever
 CANDIDATE = "job-"  # names of candidates on the engines begin with their job's id
 
 
@@ -55,6 +56,11 @@ class Worker:
 
     def _outcome(self, lease: Lease) -> Outcome:
         job = self._jobs.get(lease.job_id)
+        if job.attempts > MAX_ATTEMPTS:
+            reason = (
+                f"given up: none of {MAX_ATTEMPTS} attempts came to an end; is its worker killed each time?"
+            )
+            return Outcome(State.failed, reason)
         run = Run(job, lease, self._jobs, self._settings.home, self.stopping)
         try:
             return cook(run, self._settings, self._registry)

@@ -30,7 +30,7 @@ FACTS, LOG = "facts.json", "log.txt"
 
 
 class StageFailed(Exception):
-    """A stage ended with an error; the message is its last line."""
+    """A stage ended with an error; the message is its last line, or the signal that killed it."""
 
 
 class Cancelled(Exception):
@@ -117,7 +117,8 @@ class Run:
             entry["seconds"] = round(time.monotonic() - started, 2)
         if process.returncode != 0 or not (directory / DONE).exists():
             entry["state"] = "failed"
-            raise StageFailed(f"{name}: {_last_line(directory / LOG)} (log: {_relative(directory / LOG)})")
+            why = _why_it_failed(name, process.returncode, directory / LOG)
+            raise StageFailed(f"{why} (log: {_relative(directory / LOG)})")
 
     def _watch(
         self,
@@ -188,6 +189,14 @@ def _progress(path: Path) -> tuple[float, str | None]:
         return 0.0, None
     found = json.loads(path.read_text())
     return found["done"] / max(found["total"], 1), found["message"]
+
+
+def _why_it_failed(name: str, code: int, log_path: Path) -> str:
+    # A killed process had no say in its last line: the kernel's OOM killer sends SIGKILL.
+    if code < 0:
+        hint = "; is there enough memory?" if -code == signal.SIGKILL else ""
+        return f"{name} was killed by {signal.Signals(-code).name}{hint}"
+    return f"{name}: {_last_line(log_path)}"
 
 
 def _last_line(path: Path) -> str:

@@ -191,6 +191,7 @@ def test_jobs_are_started_listed_shown_and_cancelled(thumbwheel):
     again = thumbwheel("jobs", "cancel", job["id"])
     assert again.exit_code == 1
     assert "cancelled already" in again.stderr
+    assert f"{job['id']} queued → {job['id']} cancelled" in thumbwheel("audit").stdout
 
 
 def test_watch_without_any_job_says_what_to_do(thumbwheel):

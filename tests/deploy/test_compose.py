@@ -1,4 +1,5 @@
 import json
+import re
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,16 @@ def test_feedback_is_on_disk_before_it_is_acknowledged() -> None:
 def test_whoever_shares_artifacts_mounts_the_same_home() -> None:
     home = SERVICES["gateway"]["environment"]["THUMBWHEEL_HOME"]
     assert all(SERVICES[name]["volumes"] == [f"state:{home}"] for name in SERVICES if name != "redis")
+
+
+@pytest.mark.parametrize("name", ["engine-gpu", "worker-train-gpu"])
+def test_services_with_a_gpu_get_an_image_for_it_whatever_HARDWARE_is(name: str) -> None:
+    assert SERVICES[name]["image"] == "thumbwheel:gpu"
+    assert SERVICES[name]["build"]["args"]["HARDWARE"] == "gpu"
+
+
+def test_every_build_is_told_of_an_extra_package_index() -> None:
+    builds = [service["build"] for service in SERVICES.values() if "build" in service]
+    assert {build["args"]["PIP_EXTRA_INDEX_URL"] for build in builds} == {"${PIP_EXTRA_INDEX_URL:-}"}
+    told = set(re.findall(r"^ARG (\w+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE))
+    assert all(build["args"].keys() == told for build in builds)

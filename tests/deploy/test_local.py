@@ -167,7 +167,10 @@ def test_a_process_that_cannot_start_is_shown_with_its_log_and_the_others_are_st
     ("variable", "value", "message"),
     [
         ("THUMBWHEEL_REDIS_URL", "redis://127.0.0.1:1", "Nothing answers at THUMBWHEEL_REDIS_URL"),
+        ("THUMBWHEEL_REDIS_URL", "localhost:6379", "Nothing answers at THUMBWHEEL_REDIS_URL"),
+        ("THUMBWHEEL_BROKER_URL", "redis://127.0.0.1:1", "Nothing answers at THUMBWHEEL_BROKER_URL"),
         ("THUMBWHEEL_ENGINES", "http://127.0.0.1:1", "No engine answers at http://127.0.0.1:1"),
+        ("THUMBWHEEL_ENGINES", "engine", "No engine answers at engine"),
     ],
 )
 def test_a_server_that_should_run_already_is_asked_first(
@@ -176,6 +179,30 @@ def test_a_server_that_should_run_already_is_asked_first(
     failed = home.local("up", **{variable: value})
     assert failed.returncode == 1
     assert message in failed.stdout
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "--detach"], ["down"]])
+def test_a_home_that_is_no_folder_is_said_in_a_sentence(home: Home, arguments: list[str]) -> None:
+    home.folder.write_text("a file")
+    failed = home.local(*arguments)
+    assert failed.returncode == 1
+    assert len(failed.stderr.splitlines()) == 1
+    assert failed.stderr.startswith("THUMBWHEEL_HOME cannot be used (Not a directory: ")
+    home.folder.unlink()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_a_start_in_the_background_stops_that_start(home: Home, number: signal.Signals) -> None:
+    command = [sys.executable, "-P", "-m", "deploy.local", "up", "--detach"]
+    environment = os.environ | home.variables
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        eventually(lambda: (home.folder / "logs" / "valkey.log").exists(), 30)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert output.splitlines()[-1] == "Nothing is left running."
+    assert not Run(home.folder).is_locked()
 
 
 @pytest.mark.parametrize(

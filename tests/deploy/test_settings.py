@@ -97,3 +97,9 @@ def test_each_process_understands_what_it_is_told(
         for name, value in DeploySettings().wired(VALKEY, ENGINE).model_dump().items()
         if name in process.model_fields
     }
+
+
+def test_a_redis_whose_next_database_cannot_be_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBWHEEL_REDIS_URL", "redis://there:6379/first")
+    with pytest.raises(ValidationError, match="/first is no database"):
+        DeploySettings()

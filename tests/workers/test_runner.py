@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -8,10 +9,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from serving.dispatch import Dispatcher, producer
 from serving.errors import LeaseLost
 from serving.jobs import Jobs, Kind
 from tests.servers import eventually
+from workers.jobs import MAX_ATTEMPTS, Worker
 from workers.runner import Cancelled, Interrupted, Run, StageFailed
+from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = "tests.workers.programs"
@@ -91,6 +95,35 @@ def test_unfinished_stage_is_run_again(run, jobs, tmp_path, stopping):
 def test_failing_stage_says_why(run):
     with pytest.raises(StageFailed, match="the moon is in the wrong phase"):
         run.stage("fail", "broken", {})
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, r"^wait was killed by SIGKILL; is there enough memory\? \(log: jobs/"),
+        (signal.SIGSEGV, r"^wait was killed by SIGSEGV \(log: jobs/"),
+    ],
+)
+def test_killed_stage_names_the_signal(run, number, message):
+    thread, raised = in_background(lambda: run.stage("wait", "steps", {"seconds": 60}))
+    pid = int(eventually(lambda: (p := next(run.directory.glob("*/pid"), None)) and p.read_text()))
+    os.kill(pid, number)
+    thread.join(5)
+    with pytest.raises(StageFailed, match=message):
+        raise raised[0]
+
+
+def test_a_job_that_kills_its_worker_each_time_is_given_up(valkey, jobs, redis, tmp_path):
+    job = jobs.create(Kind.cycle, by="test")
+    for _ in range(MAX_ATTEMPTS):
+        jobs.release(jobs.acquire(job.id))
+    worker = Worker(redis, WorkerSettings(home=tmp_path), Dispatcher(producer(valkey.broker_url)))
+    worker.run(job.id)
+    failed = jobs.get(job.id)
+    assert (failed.state, failed.attempts) == ("failed", MAX_ATTEMPTS + 1)
+    assert failed.reason.startswith("given up: none of 5 attempts came to an end")
+    assert failed.finished is not None
+    assert jobs.acquire(job.id) is None
 
 
 def test_unknown_setting_of_a_stage_is_refused(run):
