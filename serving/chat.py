@@ -1,7 +1,8 @@
 """The way of one chat request: pick a version and an engine, pass the bytes through, log afterwards.
 
 A client that goes away closes the upstream. Before the first byte a failed engine is retried elsewhere; after
-it, never: the stream ends with an error event, and the reply is logged as broken off.
+it, never: the stream ends with an error event, and the reply is logged as broken off. So is one whose client
+left before its first byte; only what an engine or the gateway refused is not logged.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from serving.router import Router
 ENGINE_WAIT = 10.0  # seconds to wait for an engine that restarts before a request is refused
 NO_CHOICES = b'"choices":[]'
 DISCONNECTED = "the client went away"
+STOPPED = "the gateway stopped"
 Begun = tuple[aiohttp.ClientResponse, bytes]
 
 
@@ -122,15 +124,25 @@ class Chat:
                 yield response, first
                 if served.finished:
                     outcome = "finished"
+        except asyncio.CancelledError:
+            if outcome == "failed":  # nobody refused it: it was cut off before its first byte
+                outcome = "broken"
+                served.error = served.error or STOPPED
+            raise
         finally:
             served.duration = time.perf_counter() - start
-            self._metrics.replies.labels(served.version, outcome).inc()
-            if outcome in ("finished", "broken"):
-                self._metrics.first_token.labels(served.version).observe(served.first_token or 0.0)
-                self._metrics.duration.labels(served.version).observe(served.duration)
-                self._log.ended(served)
-            else:
-                self._log.refused(served.id)
+            self._ended(served, outcome)
+
+    def _ended(self, served: Served, outcome: str) -> None:
+        """Count what became of a reply, and log it where one was begun."""
+        self._metrics.replies.labels(served.version, outcome).inc()
+        if outcome not in ("finished", "broken"):
+            self._log.refused(served.id)
+            return
+        if served.first_token is not None:
+            self._metrics.first_token.labels(served.version).observe(served.first_token)
+            self._metrics.duration.labels(served.version).observe(served.duration)
+        self._log.ended(served)
 
     @asynccontextmanager
     async def _opened(self, served: Served) -> AsyncIterator[Begun]:

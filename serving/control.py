@@ -182,9 +182,10 @@ def _jobs(router: APIRouter, control: Control) -> None:
 
     @router.post("/jobs/{job_id}/cancel")
     def cancel(job_id: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
-        before = jobs.get(job_id).state
+        before = {"id": job_id, "state": jobs.get(job_id).state}
         job = jobs.cancel(job_id, body.reason or f"cancelled by {caller.name}")
-        audit.write(Action(caller.name, "job.cancel", body.reason, before=before, after=job.state))
+        after = {"id": job_id, "state": job.state}
+        audit.write(Action(caller.name, "job.cancel", body.reason, before=before, after=after))
         return job.as_dict()
 
 

@@ -109,7 +109,7 @@ class FakeEngine:
         ]
         reply = {**head, "object": "chat.completion", "choices": choices, "usage": usage}
         if self.die_after is not None:
-            return StreamingResponse(_half(json.dumps(reply)), media_type="application/json")
+            return StreamingResponse(half(json.dumps(reply)), media_type="application/json")
         return JSONResponse(reply)
 
     async def _stream(self, head: dict[str, Any], usage: dict[str, Any] | None) -> AsyncIterator[bytes]:
@@ -148,7 +148,8 @@ class _Stream(StreamingResponse):
             self._engine.aborted += 1
 
 
-async def _half(text: str) -> AsyncIterator[str]:
+async def half(text: str) -> AsyncIterator[str]:
+    """An answer whose connection breaks in the middle."""
     yield text[: len(text) // 2]
     raise ConnectionResetError("as the test asked for")
 

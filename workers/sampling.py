@@ -2,13 +2,21 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from serving.engine import Engine, EngineRefused
+from serving.engine import Engine, EngineDown, EngineError, EngineRefused
 from workers.labels import Prompt, Sample
 from workers.stage import StageConfig, StageError
+
+RESTART = 180.0  # seconds in which an engine that went away has to be back
+LOOK_EVERY = 1.0
+TRIES = 5
+
+T = TypeVar("T")
 
 
 class Sampling(StageConfig):
@@ -23,14 +31,65 @@ class Sampling(StageConfig):
 
 
 async def ensure_loaded(engines: Sequence[Engine], model: str, adapter: Path | None) -> None:
-    """`model` on every engine, loaded from `adapter` where it is missing. StageError where it is missing and
-    has no path."""
+    """`model` on every engine, loaded from `adapter` where it is missing; an engine that restarts is waited
+    for. StageError where it is missing and has no path, or an engine does not come back."""
     for engine in engines:
-        if model in await engine.models():
+        if model in await _listed(engine):
             continue
         if adapter is None:
             raise StageError(f"engine {engine.url} does not have {model}, and no adapter was given to load")
-        await engine.load_adapter(model, adapter)
+        await _load(engine, model, adapter)
+
+
+async def through_restarts(
+    engine: Engine, model: str, adapter: Path | None, ask: Callable[[], Awaitable[T]]
+) -> T:
+    """What `ask` gets of the engine, asked again once an engine that restarts is back with `model`.
+
+    An engine that goes down first breaks its connections or answers 5xx; a fresh one says 404 for adapters.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return await ask()
+        except EngineDown:
+            pass
+        except EngineRefused as refusal:
+            if refusal.status != 404 and refusal.status < 500:
+                raise
+        await asyncio.sleep(LOOK_EVERY)  # one that is about to exit may still list its models
+        await ensure_loaded([engine], model, adapter)
+    return await ask()
+
+
+async def _listed(engine: Engine) -> dict[str, str]:
+    """What an engine has, as soon as it says so. StageError where it does not within RESTART."""
+    deadline = time.monotonic() + RESTART
+    while True:
+        try:
+            return await engine.models()
+        except EngineError as error:
+            if time.monotonic() > deadline:
+                raise StageError(
+                    f"engine {engine.url} has not come back within {RESTART:.0f} s ({error}): see its log, "
+                    "and start the job again when `thumbwheel status` shows it as ready"
+                ) from error
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def _load(engine: Engine, model: str, adapter: Path) -> None:
+    """Load an adapter that somebody else may be loading too, on an engine that may restart meanwhile."""
+    for _ in range(TRIES):
+        try:
+            await engine.load_adapter(model, adapter)
+            return
+        except EngineDown:
+            await asyncio.sleep(LOOK_EVERY)
+        except EngineRefused:
+            if model not in await _listed(engine):
+                raise
+        if model in await _listed(engine):
+            return
+    raise StageError(f"engine {engine.url} went away {TRIES} times while it loaded {model}: see its log")
 
 
 def choose(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
@@ -44,10 +103,12 @@ async def sample_replies(
     prompts: Sequence[Prompt],
     sampling: Sampling,
     progress: Callable[[int, int, str], None] = lambda done, total, message: None,
+    adapter: Path | None = None,
 ) -> list[Sample]:
     """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`.
 
     A prompt that the engine refuses (too long for it) or that is longer than `max_prompt_tokens` is left out.
+    An engine that restarts is waited for, and gets `model` again from `adapter`.
     """
     gate = asyncio.Semaphore(sampling.concurrency)
     done = 0
@@ -58,7 +119,7 @@ async def sample_replies(
             engine = engines[number % len(engines)]
             body = _body(model, prompts[number], sampling)
             try:
-                answer = await engine.chat(body)
+                answer = await through_restarts(engine, model, adapter, partial(engine.chat, body))
             except EngineRefused as refusal:
                 if refusal.status != 400:
                     raise
@@ -75,7 +136,6 @@ async def sample_replies(
 
 
 def _body(model: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
-    # No `seed`: a seeded request whose prompt is prefilled in two steps ends a CPU engine of vLLM 0.32.
     return {
         "model": model,
         "messages": prompt.messages,

@@ -142,6 +142,9 @@ def test_a_job_is_started_watched_and_cancelled(client, gateway):
     assert client.get("/v1/status").json()["jobs"] == []
     told = [(a["what"], a["why"]) for a in client.get("/v1/audit").json()["data"]]
     assert told[:2] == [("job.cancel", "enough"), ("job.start", "a try")]
+    cancel = client.get("/v1/audit", params={"limit": 1}).json()["data"][0]
+    assert cancel["before"] == {"id": job["id"], "state": "queued"}
+    assert cancel["after"] == {"id": job["id"], "state": "cancelled"}
 
 
 def test_a_job_is_kept_while_the_broker_is_away(client, gateway, monkeypatch):

@@ -42,6 +42,33 @@ async def test_a_broken_adapter_is_refused_and_not_kept(served, engine, tmp_path
     assert "policy-v2" not in engine.adapters
 
 
+def changed_by(change: float) -> dict:
+    """What a trainer says whose version gives -1.01 everywhere, after a base at -1.01 - change."""
+    rows = [[5, 6, 7, 8], [5, 9]]
+    trained, base = [[-1.01] * 2, [-1.01]], [[-1.01 - change] * 2, [-1.01 - change]]
+    return {"token_ids": rows, "prompt_lengths": [2, 1], "logprobs": trained, "base_logprobs": base}
+
+
+@pytest.mark.parametrize("change", [0.1, -0.1])
+async def test_an_adapter_that_only_noise_tells_from_the_base_is_refused(served, engine, change):
+    """Near its trainer, and not exactly the base, but not changed as the trainer changed it."""
+    engine.logprob |= {"policy-v0": -1.01 - change / 2, "policy-v1": -1.01 - change / 2 + change / 50}
+    with pytest.raises(ProbeFailed, match="only 2% of the trainer's change"):
+        await probe(served, "policy-v1", changed_by(change))
+
+
+@pytest.mark.parametrize("change", [0.1, -0.1])
+async def test_an_adapter_that_changes_as_in_the_trainer_passes_with_its_noise(served, engine, change):
+    engine.logprob |= {"policy-v0": -1.04 - change, "policy-v1": -1.01 - change / 4}
+    assert (await probe(served, "policy-v1", changed_by(change)))["to_trainer"] < 0.03
+
+
+@pytest.mark.parametrize(("change", "drift"), [(0.01, 0.0), (0.1, 0.08)])
+async def test_a_change_within_the_noise_is_not_judged(served, engine, change, drift):
+    engine.logprob |= {"policy-v0": -1.01 - change - drift, "policy-v1": -1.011 - change - drift}
+    await probe(served, "policy-v1", changed_by(change))
+
+
 async def test_an_adapter_that_the_engine_refuses(served, tmp_path):
     with pytest.raises(EngineRefused, match="max_lora_rank"):
         await load_and_probe(served, Wanted("policy-v2", tmp_path / "rank-64", EXPECTED))

@@ -33,6 +33,20 @@ def counts(client: httpx.Client) -> dict:
     return data[0] if data else {"completions": 0, "broken": 0}
 
 
+def assert_broken_off(gateway: Gateway, client: httpx.Client) -> None:
+    """Every completion there is was logged as broken off, without a reply; none is left half open."""
+    text = httpx.get(gateway.url + "/metrics").text
+    assert 'thumbwheel_replies_total{outcome="failed"' not in text
+    assert "thumbwheel_first_byte_seconds_count" not in text, "there was no first byte to time"
+    keys = gateway.redis.keys("tw:completion:*")
+    assert keys
+    for key in keys:
+        entry = client.get("/v1/completions/" + key.removeprefix("tw:completion:")).json()
+        assert (entry["finish_reason"], entry["reply"]) == (None, None)
+        assert entry["error"] == "the client went away"
+        assert gateway.redis.ttl(key) == -1
+
+
 def test_a_slow_client_holds_the_engine_back_and_gets_every_byte(gateway, client):
     gateway.engine.reply = LARGE
     with connect(gateway) as slow:
@@ -64,14 +78,28 @@ def test_a_client_that_goes_away_before_the_first_byte_closes_the_upstream(gatew
     gone.close()
     eventually(lambda: gateway.engine.aborted == 1, seconds=5)
     eventually(lambda: client.get("/v1/engines").json()["data"][0]["inflight"] == 0)
+    eventually(lambda: counts(client)["broken"] == 1)
+    assert_broken_off(gateway, client)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/pairs"])
-def test_a_plain_client_that_goes_away_frees_the_engine(gateway, client, path):
+@pytest.mark.parametrize(("path", "replies"), [("/v1/chat/completions", 1), ("/v1/pairs", 2)])
+def test_a_plain_client_that_goes_away_frees_the_engine_and_is_logged_as_broken(
+    gateway, client, path, replies
+):
     gateway.engine.delay = 30.0
     with pytest.raises(httpx.ReadTimeout):
         client.post(path, json={"model": "policy", "messages": MESSAGES}, timeout=0.5)
     eventually(lambda: client.get("/v1/engines").json()["data"][0]["inflight"] == 0, seconds=3)
+    eventually(lambda: counts(client)["broken"] == replies)
+    assert_broken_off(gateway, client)
+
+
+def test_what_the_engine_refuses_is_not_logged(gateway, client):
+    for stream in (True, False):
+        client.post("/v1/chat/completions", json={**STREAM, "stream": stream, "temperature": -1})
+    time.sleep(0.3)  # three flushes of the log
+    assert counts(client)["completions"] == 0
+    assert 'outcome="refused",policy="policy-v0"} 2.0' in httpx.get(gateway.url + "/metrics").text
 
 
 def test_bytes_pass_through_as_the_engine_sent_them(gateway, client):

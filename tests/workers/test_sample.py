@@ -1,5 +1,10 @@
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from tests.fake_engine import BASE, half
+from tests.servers import serving
+from tests.workers.conftest import Sampled, SamplingEngine
 from workers.labels import Prompt, read_samples, write_prompts
 from workers.stage import StageError
 from workers.stages import sample
@@ -61,3 +66,55 @@ def test_prompts_that_the_engine_refuses_are_left_out(stage, sampling_engine, tm
     write_prompts(path, [ask("too long")])
     with pytest.raises(StageError, match="no prompt"):
         run(stage, sampling_engine, path, name="none")
+
+
+class RestartingEngine(SamplingEngine):
+    """As a fresh process from its second request on, with no adapter; `downtime`: how often it is looked at
+    before it is back from that.
+    """
+
+    downtime = 0
+
+    async def _models(self, request: Request) -> Response:
+        if self.down:
+            self.downtime -= 1
+            self.down = self.downtime > 0
+        return await super()._models(request)
+
+    async def _chat(self, request: Request) -> Response:
+        if len(self.requests) == 1:
+            self.requests.append({})
+            self.restart()
+            self.down = self.downtime > 0
+        if self.down:
+            return StreamingResponse(half("a broken answer"), media_type="application/json")
+        body = await request.json()
+        if body["model"] != BASE and body["model"] not in self.adapters:
+            return JSONResponse({"error": {"message": "does not exist"}}, 404)
+        return await super()._chat(request)
+
+
+@pytest.fixture
+def restarting(monkeypatch):
+    monkeypatch.setattr("workers.sampling.LOOK_EVERY", 0.01)
+    engine = RestartingEngine()
+    with serving(engine.app) as url:
+        yield Sampled(url, engine)
+
+
+@pytest.mark.parametrize("downtime", [0, 3])
+@pytest.mark.parametrize("concurrency", [1, 32])
+def test_an_engine_that_restarts_is_waited_for_and_gets_its_adapter_back(
+    stage, restarting, prompts, tmp_path, concurrency, downtime
+):
+    restarting.engine.downtime = downtime
+    metrics = run(stage, restarting, prompts, model="c-r1", adapter=tmp_path, concurrency=concurrency)
+    assert (metrics["answered"], metrics["replies"]) == (2, 4)
+    assert restarting.engine.adapters == {"c-r1": str(tmp_path)}
+
+
+def test_an_engine_that_stays_away_is_an_error_that_says_what_to_do(stage, restarting, prompts, monkeypatch):
+    monkeypatch.setattr("workers.sampling.RESTART", 0.1)
+    restarting.engine.downtime = 10_000
+    with pytest.RaisesGroup(pytest.RaisesExc(StageError, match="not come back .* start the job again")):
+        run(stage, restarting, prompts, concurrency=1)

@@ -73,7 +73,9 @@ async def _sample(config: Config, stage: Stage) -> tuple[list[Sample], list[Samp
         sides = []
         for policy in (config.candidate, config.champion):
             await ensure_loaded(engines, policy.name, policy.adapter)
-            sides.append(await sample_replies(engines, policy.name, prompts, config, stage.progress))
+            sides.append(
+                await sample_replies(engines, policy.name, prompts, config, stage.progress, policy.adapter)
+            )
         candidate, champion = sides
         if not candidate or not champion:
             raise StageError("the engines answered no held-out prompt")

@@ -82,12 +82,16 @@ def promote(registry: Registry, name: str, parent: str, lease: Lease) -> str | N
 
 
 def as_expected(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The trainer's probe in the shape that `serving.probe` compares an engine with."""
-    return {
+    """The trainer's probe in the shape that `serving.probe` compares an engine with; a probe may be without
+    the base's log-probabilities."""
+    expected = {
         "token_ids": [[*row["prompt_token_ids"], *row["token_ids"]] for row in rows],
         "prompt_lengths": [len(row["prompt_token_ids"]) for row in rows],
         "logprobs": [row["logprobs"] for row in rows],
     }
+    if all("base_logprobs" in row for row in rows):
+        expected["base_logprobs"] = [row["base_logprobs"] for row in rows]
+    return expected
 
 
 async def _bring_up(urls: tuple[str, ...], wanted: Wanted) -> list[Loaded]:

@@ -35,7 +35,7 @@ async def _sample(config: Config, stage: Stage) -> dict[str, Any]:
     async with new_session() as session:
         engines = [Engine(url, session) for url in config.engines]
         await ensure_loaded(engines, config.model, config.adapter)
-        samples = await sample_replies(engines, config.model, prompts, config, stage.progress)
+        samples = await sample_replies(engines, config.model, prompts, config, stage.progress, config.adapter)
     if not samples:
         raise StageError(f"no prompt of {len(prompts)} could be answered: are they all too long?")
     write_samples(stage.path("samples.parquet"), samples)
