@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import FusedCausalLMOutput
 
+from workers.device import device
 from workers.stage import StageError
 
 IGNORED = -100
@@ -24,7 +25,8 @@ def load_policy(base_model: str, init: Path | None, rank: int, targets: Sequence
 
     Raises StageError when nothing would be trained, which neither PEFT nor TRL complain of.
     """
-    base = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
+    base: Any = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
+    base.to(device())
     if init is not None:
         model = PeftModel.from_pretrained(base, str(init), is_trainable=True)
     else:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from workers.device import device
 from workers.labels import Message
 
 JUDGE = "judge"
@@ -87,11 +88,6 @@ class RewardModel:
         self._backbone.layers = self._upper_layers
         self.peft: PeftModel | None = None
 
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = next(self._backbone.parameters()).device
-        return device
-
     def add(self, name: str, rank: int) -> None:
         """A new member with a random adapter and head (torch's global seed), made active."""
         depth = len(self._upper_layers)
@@ -137,10 +133,12 @@ class RewardModel:
                 rows = order[start : start + batch]
                 ids, mask = padded([torch.tensor(texts[row].ids) for row in rows])
                 hidden = self._backbone(
-                    input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False
+                    input_ids=ids.to(device()), attention_mask=mask.to(device()), use_cache=False
                 ).last_hidden_state
                 for row, states in zip(rows, hidden, strict=True):
-                    found[row] = Features(states[: len(texts[row].ids)].clone(), texts[row].first)
+                    found[row] = Features(
+                        states[: len(texts[row].ids)].to("cpu", copy=True), texts[row].first
+                    )
         return cast(list[Features], found)
 
     @torch.no_grad()
@@ -167,11 +165,11 @@ class RewardModel:
 
 def forward(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The active member's rewards, (n,) float32, of a `collate`d batch."""
-    device = next(model.parameters()).device
+    here = device()
     rewards: Tensor = model(
-        inputs_embeds=batch["states"].to(device),
-        attention_mask=batch["mask"].to(device),
-        reply_mask=batch["reply_mask"].to(device),
+        inputs_embeds=batch["states"].to(here),
+        attention_mask=batch["mask"].to(here),
+        reply_mask=batch["reply_mask"].to(here),
     )
     return rewards
 
@@ -207,7 +205,7 @@ def _load_base(base_model: str, depth: float) -> Any:
     nn.init.normal_(model.score.weight, std=0.002)
     getattr(model, model.base_model_prefix).norm.weight.data.fill_(1.0)  # it was learned for the last layer
     model.forward = types.MethodType(_mean_read_out, model)
-    return model.requires_grad_(False)
+    return model.to(device()).requires_grad_(False)
 
 
 def _mean_read_out(

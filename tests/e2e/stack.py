@@ -177,13 +177,18 @@ def ended(job: dict[str, Any]) -> bool:
 
 
 def publish(stack: Stack, folder: Path, kind: str) -> subprocess.CompletedProcess:
-    """A hand-made adapter by the way of every other: the stage `publish`, under a lease."""
+    """An adapter made by hand, published."""
     subprocess.run(
         [sys.executable, "-m", "tests.e2e.adapters", stack.facts["model"], str(folder), kind],
         cwd=ROOT,
         check=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
+    return publish_adapter(stack, folder, folder / "adapter", folder / "probe.json")
+
+
+def publish_adapter(stack: Stack, folder: Path, adapter: Path, probe: Path) -> subprocess.CompletedProcess:
+    """By the way of every version: the stage `publish` in `folder`, under a lease."""
     with stack.redis() as redis, stack.client() as client:
         jobs = Jobs(redis, lease_seconds=120)
         job = jobs.create(Kind.policy, by="test")
@@ -192,8 +197,8 @@ def publish(stack: Stack, folder: Path, kind: str) -> subprocess.CompletedProces
         config = {
             "job": job.id,
             "token": lease.token,
-            "adapter": str(folder / "adapter"),
-            "probe": str(folder / "probe.json"),
+            "adapter": str(adapter),
+            "probe": str(probe),
             "parent": client.get("/v1/policies").json()["champion"],
             "reward": None,
             "evaluation": {"accepted": True},

@@ -1,7 +1,13 @@
+import json
+import math
+
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from tests.e2e.conftest import UPDATE_EVERY
-from tests.e2e.stack import Stack, ask, ended, job_until
+from tests.e2e.stack import Stack, ask, ended, job_until, publish_adapter
 from tests.servers import eventually
 
 THINGS = (
@@ -86,3 +92,29 @@ def test_rloo_runs_to_its_end(labels, stack, api):
     assert job["policy"] or "gate rejected" in job["reason"]
     loaded = [name for engine in api.get("/v1/engines").json()["data"] for name in engine["loaded"]]
     assert not [name for name in loaded if name.startswith("job-")]
+
+
+def test_a_trained_adapter_is_published_served_and_plain_peft(labels, stack, api, tmp_path):
+    """What `optimise` made of the real model, whatever the gate thought of it."""
+    optimised = max((stack.home / "jobs").glob("*/*-optimise-1/DONE"), key=lambda p: p.stat().st_mtime).parent
+    folder = tmp_path / "publish"
+    folder.mkdir()
+    done = publish_adapter(stack, folder, optimised / "adapter", optimised / "probe.json")
+    assert done.returncode == 0, done.stderr
+    published = json.loads((folder / "metrics.json").read_text())
+    version = published["version"]
+    assert api.get("/v1/policies").json()["champion"] == version
+    assert ask(api, "Hello.")["model"] == version
+    (engine,) = published["engines"]
+    assert engine["to_base"] > 0
+
+    base = AutoModelForCausalLM.from_pretrained(stack.facts["model"], dtype=torch.bfloat16)
+    model = PeftModel.from_pretrained(base, str(stack.home / "artifacts" / "policies" / version))
+    ids = torch.tensor([list(range(100, 140))])
+    with torch.no_grad():
+        adapted = model(ids).logits.float().log_softmax(-1)
+        with model.disable_adapter():
+            plain = model(ids).logits.float().log_softmax(-1)
+    apart = float((adapted - plain).abs().mean())
+    assert math.isfinite(apart)
+    assert apart > 0

@@ -27,6 +27,7 @@ from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import pad
 
 from workers import objectives
+from workers.device import device
 from workers.labels import Sample, Score, by_prompt, read_scores
 from workers.policy_model import (
     assert_moved,
@@ -82,7 +83,7 @@ class SampledRLOO(RLOOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         rows = _occurrences([row["prompt"] for row in inputs], int(self.num_generations or 1))
-        return {key: value[rows] for key, value in self._sampled.items()}
+        return {key: value[rows].to(device()) for key, value in self._sampled.items()}
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         inputs = _trimmed(inputs)
@@ -201,7 +202,7 @@ def common_arguments(config: Config, stage: Stage) -> dict[str, Any]:
     use."""
     return {
         "output_dir": str(stage.path("trainer")),
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": device().type == "cpu",
         "bf16": False,
         "gradient_checkpointing": False,
         "learning_rate": config.learning_rate,

@@ -23,6 +23,7 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
 from workers import gate, objectives
+from workers.device import device
 from workers.labels import Label, read_labels
 from workers.policy_model import assert_moved, assert_trainable, trainable_hash
 from workers.reward_model import JUDGE, Features, RewardModel, Texts, collate, forward, member_names
@@ -146,10 +147,8 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
             torch.manual_seed(config.seed + number)
             model.add(name, config.rank)
         model.activate(name)
-        mine = [
-            row for row, label in enumerate(train) if not config.judge or for_judge(label) == (name == JUDGE)
-        ]
-        losses[name] = fit(model, train, features, mine or list(range(len(train))), config, stage, number)
+        rows = rows_of(name, train, config.judge)
+        losses[name] = fit(model, train, features, rows, config, stage, number)
         model.save(name, stage.path("reward"))
     shape.write(stage.path("reward"))
     return verdict(holdout, ensemble(model, names, held), previous, names) | {
@@ -172,6 +171,18 @@ def for_judge(label: Label) -> bool:
     """A third of the conversations, the same in every cycle, so that no member ever learns from what the
     judge learns from."""
     return hashlib.sha256(f"judge:{label.conversation}".encode()).digest()[0] % 3 == 0
+
+
+def rows_of(name: str, labels: Sequence[Label], judge: bool) -> list[int]:
+    """Which labels a member, or the judge, learns from. StageError where it would be none: a judge that
+    learnt what the members learnt could not tell a better reply from one that flatters them."""
+    rows = [row for row, label in enumerate(labels) if not judge or for_judge(label) == (name == JUDGE)]
+    if not rows:
+        raise StageError(
+            f"none of the {len(labels)} labels is for {name}, since they come from too few conversations: "
+            "rate answers in more of them"
+        )
+    return rows
 
 
 def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) -> list[tuple[Features, ...]]:
@@ -212,7 +223,7 @@ def fit(
         train_dataset=Dataset.from_dict({"row": rows}),
         args=RewardConfig(
             output_dir=str(stage.path("trainer")),
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=device().type == "cpu",
             bf16=False,
             gradient_checkpointing=False,
             learning_rate=config.learning_rate,
