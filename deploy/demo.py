@@ -31,7 +31,7 @@ SLOWER = 1.25  # a version's exam against policy-v0's: adapters are slower to se
 class Plan:
     cycles: int = 2
     minutes: float = 15.0
-    labels: int = 128
+    labels: int = 160
     method: str | None = None
     seed: int = 0
 

@@ -35,12 +35,12 @@ class WorkerSettings(ServingSettings):
     max_tokens: int = Field(default=80, gt=0, description="Tokens a sampled reply, at most")
     uncertainty: float = Field(default=0.5, ge=0, description="λ: reward = mean - λ·std of the members")
 
-    optimise_learning_rate: float = Field(default=3e-4, gt=0, description="Learning rate of the adapter")
+    optimise_learning_rate: float = Field(default=5e-4, gt=0, description="Learning rate of the adapter")
     optimise_batch: int = Field(default=8, gt=0, description="Pairs or replies a step of the optimiser")
     optimise_beta: float = Field(default=0.1, gt=0, description="β: weight of the KL to the base")
     reward_members: int = Field(default=2, ge=1, description="Reward models in the ensemble")
     evaluate_count: int = Field(default=64, gt=0, description="Held-out prompts to evaluate on, at most")
-    evaluate_k: int = Field(default=2, gt=0, description="Replies to each of them, of either side")
+    evaluate_k: int = Field(default=4, gt=0, description="Replies to each of them, of either side")
     evaluate_max_kl: float = Field(
         default=0.5, gt=0, description="KL to the base that the gate allows, nats a token"
     )

@@ -53,7 +53,7 @@ class Config(StageConfig):
     scores: Path
     rank: int = 16
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     beta: float = 0.1
     epochs: int = 1
     batch: int = 16
