@@ -1,6 +1,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import openai
 import pytest
 
@@ -52,6 +53,29 @@ def test_seeded_chats_with_long_prompts_are_answered(client):
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(finish, range(4))) <= {"stop", "length"}
+
+
+@pytest.mark.parametrize(
+    ("role", "statuses"),
+    [("user", [200, 403, 403]), ("viewer", [200, 200, 403]), ("operator", [200, 200, 200])],
+)
+def test_a_key_may_do_what_its_role_may_until_it_is_revoked(stack: Stack, role, statuses):
+    made = json.loads(stack.command("keys", "add", "ann", "--role", role, "--json").stdout)
+
+    def tries() -> list[int]:
+        with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {made['key']}"}) as own:
+            paused = own.get("/v1/learning").json().get("paused", True)
+            answers = (own.get("/v1/models"), own.get("/v1/jobs"))
+            return [
+                *(a.status_code for a in answers),
+                own.post("/v1/learning", json={"paused": paused}).status_code,
+            ]
+
+    assert tries() == statuses
+    listed = json.loads(stack.command("keys", "list", "--json").stdout)
+    assert [key["role"] for key in listed if key["id"] == made["id"]] == [role]
+    assert stack.command("keys", "revoke", made["id"], "--reason", "left").returncode == 0
+    assert eventually(lambda: tries() == [401, 401, 401])
 
 
 def test_what_the_engine_refuses_is_a_400(client):
