@@ -46,6 +46,8 @@ class Worker:
             log.error("%s: %s; nothing more is done here", job_id, error)
         except Interrupted:
             log.info("%s: interrupted, to be taken up again", job_id)
+            # Called off in order: it does not count against the job.
+            self._jobs.update(lease, attempts=self._jobs.get(job_id).attempts - 1)
         finally:
             self._jobs.release(lease)
         self._announce_next()

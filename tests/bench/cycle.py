@@ -38,6 +38,8 @@ def demo(stack: Stack, cycles: int, seed: int) -> dict[str, Any]:
     command = [str(ROOT / ".venv" / "bin" / "thumbwheel"), "demo", "--json"]
     command += ["--cycles", str(cycles), "--seed", str(seed)]
     done = subprocess.run(command, env=stack.environment, stdout=subprocess.PIPE, text=True, check=False)
+    if not done.stdout:
+        raise SystemExit("the demo ended without a report; what it said stands above")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

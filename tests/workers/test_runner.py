@@ -12,6 +12,7 @@ from redis import Redis
 from serving.dispatch import Dispatcher, producer
 from serving.errors import LeaseLost
 from serving.jobs import Jobs, Kind
+from serving.registry import Registry
 from tests.servers import eventually
 from workers.jobs import MAX_ATTEMPTS, Worker
 from workers.runner import Cancelled, Interrupted, Run, StageFailed
@@ -124,6 +125,17 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up(valkey, jobs, redis, 
     assert failed.reason.startswith("given up: none of 5 attempts came to an end")
     assert failed.finished is not None
     assert jobs.acquire(job.id) is None
+
+
+def test_a_worker_that_is_stopped_in_order_does_not_count_as_an_attempt(valkey, jobs, redis, tmp_path):
+    Registry(redis, tmp_path).ensure_base()
+    job = jobs.create(Kind.cycle, by="test")
+    worker = Worker(redis, WorkerSettings(home=tmp_path), Dispatcher(producer(valkey.broker_url)))
+    worker.stopping.set()
+    worker.run(job.id)
+    assert (jobs.get(job.id).state, jobs.get(job.id).attempts) == ("running", 0)
+    assert jobs.acquire(job.id) is not None
+    assert jobs.get(job.id).attempts == 1
 
 
 def test_unknown_setting_of_a_stage_is_refused(run):

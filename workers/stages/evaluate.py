@@ -17,7 +17,7 @@ from serving.engine import BASE, Engine, new_session
 from workers import gate
 from workers.labels import Sample, by_prompt, read_prompts
 from workers.reward_model import JUDGE
-from workers.sampling import Sampling, choose, ensure_loaded, sample_replies
+from workers.sampling import Sampling, choose, ensure_loaded, sample_replies, through_restarts
 from workers.scoring import score_samples
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
@@ -80,15 +80,17 @@ async def _sample(config: Config, stage: Stage) -> tuple[list[Sample], list[Samp
         if not candidate or not champion:
             raise StageError("the engines answered no held-out prompt")
         chosen = candidate[:: max(1, len(candidate) // config.kl_replies)]
-        kl = {name: await kl_to(engines[0], name, chosen) for name in {BASE, config.champion.name}}
+        others = {BASE: None, config.champion.name: config.champion.adapter}
+        kl = {name: await kl_to(engines[0], name, adapter, chosen) for name, adapter in others.items()}
     return candidate, champion, kl
 
 
-async def kl_to(engine: Engine, model: str, samples: Sequence[Sample]) -> float:
+async def kl_to(engine: Engine, model: str, adapter: Path | None, samples: Sequence[Sample]) -> float:
     """KL(policy that wrote `samples` ‖ `model`), nats a token: the mean log ratio of its own samples."""
 
     async def log_ratio(sample: Sample) -> float:
-        theirs = await engine.token_logprobs(model, [*sample.prompt_token_ids, *sample.token_ids])
+        tokens = [*sample.prompt_token_ids, *sample.token_ids]
+        theirs = await through_restarts(engine, model, adapter, lambda: engine.token_logprobs(model, tokens))
         return sum(sample.logprobs) - sum(theirs[-len(sample.token_ids) :])
 
     ratios = await asyncio.gather(*(log_ratio(sample) for sample in samples))
