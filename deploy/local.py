@@ -30,6 +30,7 @@ from deploy.supervisor import POLL, StartError, Stopped, Supervisor
 from deploy.watchdog import Watchdog
 
 DOWN_TIMEOUT = 120.0
+EXIT_GRACE = 5.0
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
@@ -322,7 +323,8 @@ def down(home: Path) -> int:
         run.forget()
         print("Nothing runs.")
         return 0
-    print(f"Stopping process {run.owner()} and its children …", flush=True)
+    supervisor = run.owner()
+    print(f"Stopping process {supervisor} and its children …", flush=True)
     # The lock is held, so its id is that of a living supervisor, or of one whose watchdog is about to finish.
     with contextlib.suppress(ProcessLookupError):
         os.kill(run.owner(), signal.SIGTERM)
@@ -334,9 +336,19 @@ def down(home: Path) -> int:
                 os.kill(run.owner(), signal.SIGKILL)
             deadline += DOWN_TIMEOUT
         time.sleep(POLL)
+    _await_exit(supervisor)
     run.forget()
     print("Nothing is left running.")
     return 0
+
+
+def _await_exit(pid: int) -> None:
+    """A supervisor lets go of its lock a moment before it ends; one that nobody reaps stays listed."""
+    deadline = time.monotonic() + EXIT_GRACE
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.01)
 
 
 def _already_running(run: Run) -> int:

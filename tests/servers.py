@@ -31,6 +31,14 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0, every: float
     raise AssertionError(f"not within {seconds} s: {condition}")
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class ValkeyProcess:
     """A Valkey that persists as the embedded one does; `kill` and `start` again to test what survives."""
 

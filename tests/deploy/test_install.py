@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import eventually
+from tests.servers import alive, eventually
 
 ROOT = Path(__file__).parents[2]
 # `.venv/bin/python`: as pip it starts a child that ignores an interrupt, and waits for it.
@@ -35,13 +35,6 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "python").chmod(0o755)
     (folder / "pip").touch()
     return tmp_path
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -16,7 +16,7 @@ import pytest
 
 from deploy.state import Run
 from tests.fake_engine import FakeEngine
-from tests.servers import eventually, free_port, serving
+from tests.servers import alive, eventually, free_port, serving
 
 
 class Home:
@@ -56,10 +56,6 @@ def home(tmp_path: Path, engine: FakeEngine) -> Iterator[Home]:
         made.local("down")
 
 
-def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-
-
 def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: Home) -> None:
     started = home.local("up", "--detach")
     assert started.returncode == 0, started.stdout + started.stderr
@@ -83,7 +79,7 @@ def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: 
     pids = [*home.facts()["pids"].values(), facts["supervisor"]]
     stopped = home.local("down")
     assert (stopped.returncode, stopped.stdout.splitlines()[-1]) == (0, "Nothing is left running.")
-    eventually(lambda: not any(alive(pid) for pid in pids))  # the supervisor lets its lock go, and then ends
+    assert not any(alive(pid) for pid in pids)
     assert home.local("down").stdout == "Nothing runs.\n"
 
     assert home.local("up", "--detach").returncode == 0

@@ -3,8 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from deploy import supervisor as module
 from deploy.console import Console
 from deploy.supervisor import Process, StartError, Stopped, Supervisor
 from deploy.watchdog import Watchdog
+from tests.servers import alive, eventually
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 # Like vLLM's API server: a child of its own that nobody but the group knows of.
@@ -51,20 +51,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def python(name: str, code: str, **options: object) -> Process:
     return Process(name, (sys.executable, "-c", code), dict(os.environ), **options)  # type: ignore[arg-type]
-
-
-def alive(pid: int) -> bool:
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def test_waits_until_its_log_says_that_it_is_ready(machine: Machine) -> None:

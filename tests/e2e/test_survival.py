@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 
 from tests.e2e.stack import Stack, ask
-from tests.servers import eventually
 
 
 def test_killed_valkey_loses_nothing_that_was_acknowledged(stack, api):
@@ -32,7 +31,7 @@ def test_everything_survives_down_and_up(stack: Stack, api):
     before = _everything(stack, rated)
     assert before["policies"]["data"]
     stack.down()
-    eventually(lambda: _pids_of(stack) == [])  # the supervisor goes last, a moment after it said so
+    assert _pids_of(stack) == []
     printed = stack.up()
     assert "Installing" not in printed
     assert _everything(stack, rated) == before
