@@ -28,6 +28,7 @@ LABELS = pa.schema(
         ("policy", pa.string()),
         ("time", pa.float64()),
         ("source", pa.string()),
+        ("principle", pa.string()),
     ]
 )
 PROMPTS = pa.schema([("messages", pa.string()), ("conversation", pa.string()), ("holdout", pa.bool_())])
@@ -52,7 +53,7 @@ class Label:
 
     `margin` ≥ 0 is how much better (the strength of a comparison), in units of the reward. `a_finish` and
     `b_finish` are the replies' finish reasons; a reply cut at `length` is shown to the reward model without
-    its end of turn.
+    its end of turn. `source` is human, ai or import; `principle` is the rule that an AI judged by.
     """
 
     kind: Literal["comparison", "thumb"]
@@ -69,6 +70,7 @@ class Label:
     policy: str = ""
     time: float = 0.0
     source: str = "human"
+    principle: str = ""
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:

@@ -1,6 +1,5 @@
-"""The losses, as in their papers and with the same letters. Pure torch; imported by stages only."""
+"""The reward model's losses, as in their papers and with the same letters. Pure torch; for stages only."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -23,33 +22,3 @@ def thumb_logistic(r: Tensor, y: Tensor, smoothing: float) -> Tensor:
     """
     y_smooth = (1 - smoothing) * y + smoothing / 2
     return -(y_smooth * logsigmoid(r) + (1 - y_smooth) * logsigmoid(-r))
-
-
-def rloo_advantages(rewards: Tensor, kl: Tensor, beta: float, scale: bool) -> Tensor:
-    """A_i = R_i - mean_{j≠i} R_j with R = r - β·log(π/π_ref): leave-one-out (arXiv 2402.14740, eq. 8). Shape
-    (n, k), k ≥ 2.
-
-    `kl`: log π(y|x) - log π_ref(y|x) summed over a reply, nats, (n, k). `scale` divides by the standard
-    deviation over the batch, so that a learning rate means the same whatever the reward's unit. All equal
-    rewards give zeros, not noise.
-    """
-    k = rewards.shape[1]
-    returns = rewards - beta * kl
-    advantages = (returns - returns.mean(1, keepdim=True)) * k / (k - 1)
-    return advantages / (advantages.std() + 1e-4) if scale else advantages
-
-
-def rloo_loss(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, epsilon: float, tokens: float
-) -> Tensor:
-    """-Σ_i Σ_t min(w_t A_i, clip(w_t, 1-ε, 1+ε) A_i) / `tokens`, a scalar; w_t = π(y_t)/π_old(y_t).
-
-    `logps`, `old_logps`, `mask`: (n, t); `advantages`: (n,). TRL's RLOO takes one ratio a sequence, which
-    leaves the clip's range after a single step of a CPU-sized batch; a ratio a token (arXiv 1707.06347) does
-    not. Dividing by a constant number of tokens, not by each reply's length, leaves no preference for long or
-    short replies (arXiv 2503.20783).
-    """
-    ratio = torch.exp(logps - old_logps)
-    clipped = ratio.clamp(1 - epsilon, 1 + epsilon)
-    gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
-    return -(gain * mask).sum() / tokens

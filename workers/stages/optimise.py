@@ -26,7 +26,7 @@ from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.utils import pad
 
-from workers import objectives
+from workers import policy_objectives
 from workers.device import device
 from workers.labels import Sample, Score, by_prompt, read_scores
 from workers.policy_model import (
@@ -95,7 +95,7 @@ class SampledRLOO(RLOOTrainer):
         scored = inputs["completion_mask"]
         self._metrics["train"]["entropy"].append(float((entropies * scored).sum() / scored.sum()))
         tokens = len(ids) * float(inputs["mean_tokens"][0])
-        return objectives.rloo_loss(
+        return policy_objectives.rloo_loss(
             logps, inputs["old_logps"], inputs["advantages"], scored, self._clip, tokens
         )
 
@@ -253,7 +253,9 @@ def rloo_batch(batch: Batch, groups: Sequence[Sequence[int]], beta: float, pad_i
         [(mine - batch.reference[row]).sum() for mine, row in zip(old, rows, strict=True)]
     )
     rewards = torch.tensor([batch.rewards[row] for row in rows])
-    advantages = objectives.rloo_advantages(rewards.view(-1, k), log_ratio.view(-1, k), beta, scale=True)
+    advantages = policy_objectives.rloo_advantages(
+        rewards.view(-1, k), log_ratio.view(-1, k), beta, scale=True
+    )
     prompts = [torch.tensor(sample.prompt_token_ids) for sample in samples]
     replies = [torch.tensor(sample.token_ids) for sample in samples]
     mean_tokens = sum(map(len, replies)) / len(replies)

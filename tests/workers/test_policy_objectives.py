@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from workers.policy_objectives import rloo_advantages, rloo_loss
+
+
+def test_rloo_loss_has_the_gradient_that_finite_differences_give():
+    torch.manual_seed(0)
+    logps = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    old, advantages = logps.detach() + 0.05 * torch.randn(4, 3).double(), torch.randn(4).double()
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]])
+    assert torch.autograd.gradcheck(lambda x: rloo_loss(x, old, advantages, mask, 0.5, 10.0), (logps,))
+
+
+def test_advantages_are_the_reward_less_the_mean_of_the_others():
+    rewards = torch.tensor([[1.0, 2.0, 6.0]])
+    kl = torch.tensor([[0.0, 10.0, 0.0]])
+    found = rloo_advantages(rewards, kl, 0.1, scale=False)
+    assert found[0].tolist() == pytest.approx([1 - 3.5, 1 - 3.5, 6 - 1.0])
+
+
+def test_equal_rewards_leave_nothing_to_learn():
+    assert rloo_advantages(torch.ones(2, 4), torch.zeros(2, 4), 0.1, scale=True).abs().max() == 0
+
+
+def test_at_the_sampling_policy_the_gradient_is_the_advantage_for_every_token_that_counts():
+    logps = torch.full((2, 3), -1.5, requires_grad=True)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    rloo_loss(logps, logps.detach(), torch.tensor([2.0, -1.0]), mask, 0.2, 4.0).backward()
+    assert logps.grad is not None
+    assert logps.grad.tolist() == [[-0.5, -0.5, -0.5], [0.25, 0.0, 0.0]]
+
+
+def test_a_token_that_moved_far_enough_in_the_right_direction_is_left_alone():
+    logps = torch.tensor([[0.5]], requires_grad=True)
+    rloo_loss(logps, torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), 0.2, 1.0).backward()
+    assert logps.grad is not None
+    assert logps.grad.item() == 0
