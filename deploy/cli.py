@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 
 from deploy.cli_chat import Talk, converse
+from deploy.cli_import import import_file
 from deploy.cli_jobs import jobs_app, watch
 from deploy.cli_keys import keys_app
 from deploy.cli_learning import learning_app
-from deploy.cli_session import AsJson, Commands, Limit, MaybeWhy, Method, Session, Why
+from deploy.cli_session import AsJson, Commands, Limit, MaybeWhy, Session, Why
 from deploy.client import ROOT, ClientError, Object
 from deploy.demo import Plan, run_demo
 from deploy.demo_report import show_report
+from serving.methods import Method
 
 
 class Kind(StrEnum):
@@ -142,6 +144,9 @@ def update(
             session.screen.say(
                 f"{job['id']} is queued. `thumbwheel jobs watch {job['id']}` shows its progress."
             )
+
+
+app.command("import")(import_file)
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """What every `thumbwheel` command shares: the connection, the screen, its common options."""
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +12,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 Why = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 MaybeWhy = Annotated[str | None, typer.Option("--reason", help="Why, for the audit log.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many, the newest first.")]
-
-
-class Method(StrEnum):
-    rloo = "rloo"
-    online_dpo = "online_dpo"
 
 
 class Commands(TyperGroup):

@@ -14,7 +14,7 @@ from statistics import fmean
 from deploy.client import Client
 from deploy.demo_taste import taste
 from deploy.demo_traffic import Meter
-from workers.gate import Interval, bootstrap_interval, win_probabilities
+from workers.statistics import Interval, bootstrap_interval, win_probabilities
 
 BASE = "policy-v0"  # the base model itself, which every version is compared with
 REPLIES = 2  # by a version to each prompt

@@ -9,7 +9,7 @@ from rich.console import Console
 from deploy.cli_show import interval, show_table
 from deploy.demo_exam import BASE
 from deploy.demo_taste import DESCRIPTION
-from workers.gate import Interval
+from workers.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Where feedback lies in Redis, and the scripts that change it atomically. Redis 6.2 commands and Lua only.
 
 tw:completion:<id>      hash    policy, user, messages (hash), body (JSON; not there until the reply ends)
-tw:completions          stream  one entry per logged completion: id
+tw:completions          stream  one entry per logged completion: id; imported replies are not among them
 tw:ratings:<id>         hash    rater → rating (JSON): the current state
 tw:pair:<id>            hash    body (JSON)
 tw:comparisons:<id>     hash    rater → comparison (JSON): the current state
 tw:events               stream  everything that was said, in order: kind, body (JSON)
+tw:marks                zset    place in the events → labels given by then, one a snapshot
+tw:prompt:<messages>    string  an imported prompt (JSON), by its messages' hash
+tw:prompts              stream  one entry per imported prompt: messages (hash)
 tw:labels               int     labels ever given (a changed mind is the same label)
 tw:policies:seen        set     policy versions that have counters
 tw:count:<policy>       hash    counters: completions, broken, tokens, up, down, wins, losses, ties, both_bad
@@ -16,6 +19,9 @@ PREFIX = "tw:"
 COMPLETIONS = PREFIX + "completions"
 EVENTS = PREFIX + "events"
 LABELS = PREFIX + "labels"
+MARKS = PREFIX + "marks"
+PROMPTS = PREFIX + "prompts"
+IMPORTED = "import"  # the policy of replies that no version of ours wrote: no counters are kept for it
 SEEN = PREFIX + "policies:seen"
 OPEN_TTL = 24 * 3600
 PAIR_GRACE = 7 * 24 * 3600
@@ -37,12 +43,17 @@ def comparisons_key(pair_id: str) -> str:
     return f"{PREFIX}comparisons:{pair_id}"
 
 
+def prompt_key(messages_hash: str) -> str:
+    return f"{PREFIX}prompt:{messages_hash}"
+
+
 def count_key(policy: str, hour: int | None = None) -> str:
     return f"{PREFIX}count:{policy}" if hour is None else f"{PREFIX}count:{policy}:{hour}"
 
 
 _COUNT = """
 local function count(policy, hour, field, by)
+  if policy == 'import' then return end
   redis.call('SADD', 'tw:policies:seen', policy)
   redis.call('HINCRBY', 'tw:count:' .. policy, field, by)
   redis.call('HINCRBY', 'tw:count:' .. policy .. ':' .. hour, field, by)
@@ -158,3 +169,44 @@ redis.call('XADD', 'tw:events', '*', 'kind', 'comparison', 'body', ARGV[3])
 return 1
 """
 )
+
+# ARGV: whether to write (0 or 1); then per line: kind, messages hash, prompt (JSON), completion a, its body,
+# completion b, its body, pair id, pair (JSON), rater, label (JSON); what a kind lacks is empty.
+# Returns for each line whether it was there already.
+IMPORT = """
+local function keep(id, body, messages)
+  local key = 'tw:completion:' .. id
+  if redis.call('HEXISTS', key, 'body') == 0 then
+    redis.call('HSET', key, 'policy', 'import', 'user', '', 'body', body, 'messages', messages)
+  end
+end
+local function add(kind, messages, prompt, a, a_body, b, b_body, pair, pair_body, rater, label)
+  if redis.call('SETNX', 'tw:prompt:' .. messages, prompt) == 1 then
+    redis.call('XADD', 'tw:prompts', '*', 'messages', messages)
+  end
+  if kind == 'prompt' then return end
+  keep(a, a_body, messages)
+  if kind == 'rating' then
+    redis.call('HSET', 'tw:ratings:' .. a, rater, label)
+  else
+    keep(b, b_body, messages)
+    redis.call('HSETNX', 'tw:pair:' .. pair, 'body', pair_body)
+    redis.call('HSET', 'tw:comparisons:' .. pair, rater, label)
+  end
+  redis.call('INCR', 'tw:labels')
+  redis.call('XADD', 'tw:events', '*', 'kind', kind, 'body', label)
+end
+local there = {}
+for i = 2, #ARGV, 11 do
+  local kind, rater = ARGV[i], ARGV[i + 9]
+  if kind == 'rating' then
+    there[#there + 1] = redis.call('HEXISTS', 'tw:ratings:' .. ARGV[i + 3], rater)
+  elseif kind == 'comparison' then
+    there[#there + 1] = redis.call('HEXISTS', 'tw:comparisons:' .. ARGV[i + 7], rater)
+  else
+    there[#there + 1] = redis.call('EXISTS', 'tw:prompt:' .. ARGV[i + 1])
+  end
+  if there[#there] == 0 and ARGV[1] == '1' then add(unpack(ARGV, i, i + 10)) end
+end
+return there
+"""

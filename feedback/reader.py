@@ -1,7 +1,7 @@
 """The workers' side of feedback's Redis layout: what was said since a cursor, and before it. Sync."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,13 @@ import orjson
 from redis import Redis
 
 from feedback import layout
-from feedback.types import Comparison, Completion, Pair, Rating
+from feedback.types import Comparison, Completion, ImportedPrompt, Pair, Rating
 
 START = "0-0"
 PAGE = 1000
-CHUNK = 32
+CHUNK = 16  # events in one range of the past
+
+Events = dict[str, dict[str, str]]  # id → entry, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +40,43 @@ class FeedbackReader:
         """Labels that were given or changed in (after, until], each once, as they stand now."""
         return self._resolve(self._events(after, until))
 
-    def before(self, cursor: str, count: int, seed: int) -> list[Said]:
-        """At most about `count` labels given up to `cursor`, drawn at random places of the past.
+    def mark(self, labels: int, place: str) -> None:
+        """Remember that `labels` had been given up to `place`, so that `before` can draw from them evenly."""
+        self._redis.zadd(layout.MARKS, {place: labels})
 
-        Costs the same however much was said: a few short ranges of the stream, never all of it.
+    def before(self, cursor: str, count: int, seed: int) -> list[Said]:
+        """At most about `count` labels given up to `cursor`, drawn evenly from all of the past.
+
+        Costs the same however much was said: short ranges of the stream, never all of it. A stream can be
+        entered at a time, not at a number, and at random times quiet periods come too often. So a number is
+        drawn, and then a time between the two marks (of which each snapshot leaves one) that the number lies
+        between. Only within a stretch between marks do quiet times come more often; where there is no mark,
+        that is all of the past.
         """
         oldest: Any = self._redis.xrange(layout.EVENTS, count=1)
         if not oldest or count <= 0 or cursor == START:
             return []
-        if self._past(cursor) <= count:
+        if self._past(cursor, count):
             return self._resolve(self._events(START, cursor))
-        first, last = _milliseconds(oldest[0][0]), _milliseconds(cursor)
-        drawn: dict[str, dict[str, str]] = {}
-        chance = random.Random(seed)
-        for _ in range(4 * count // CHUNK + 1):
+        chance, drawn = random.Random(seed), dict[str, dict[str, str]]()
+        places = self._places(str(oldest[0][0]), cursor, 2 * (count // CHUNK + 1), chance)
+        for found in self._ranges(places, cursor):
             if len(drawn) >= count:
                 break
-            place = chance.randint(first, last)
-            drawn.update(self._range(f"{place}-0", cursor, CHUNK))
+            drawn.update(found)
         return self._resolve(dict(sorted(drawn.items())).values())[:count]
 
     def recent(self, count: int) -> list[Completion]:
         """The newest logged completions, newest first."""
         entries: Any = self._redis.xrevrange(layout.COMPLETIONS, count=count)
         return list(self.completions(str(entry["id"]) for _, entry in entries).values())
+
+    def prompts(self, count: int) -> list[ImportedPrompt]:
+        """The newest imported prompts, newest first."""
+        entries: Any = self._redis.xrevrange(layout.PROMPTS, count=count)
+        keys = [layout.prompt_key(str(entry["messages"])) for _, entry in entries]
+        found: Any = self._redis.mget(keys) if keys else []
+        return [ImportedPrompt.model_validate_json(body) for body in found if body is not None]
 
     def completions(self, ids: Iterable[str]) -> dict[str, Completion]:
         """Those of the completions that are logged."""
@@ -77,10 +92,27 @@ class FeedbackReader:
                     found[completion_id] = Completion.model_validate_json(body)
         return found
 
-    def _past(self, cursor: str) -> int:
-        """How many events there are up to `cursor`, counted no further than a page."""
-        counted: Any = self._redis.xrange(layout.EVENTS, max=cursor, count=PAGE)
-        return len(counted) if len(counted) < PAGE else 1 << 62
+    def _past(self, cursor: str, count: int) -> bool:
+        """Whether there are no more than `count` events up to `cursor`."""
+        counted: Any = self._redis.xrange(layout.EVENTS, max=cursor, count=count + 1)
+        return len(counted) <= count
+
+    def _places(self, oldest: str, cursor: str, count: int, chance: random.Random) -> list[str]:
+        """Random places of the past, as evenly spread over its labels as the marks allow."""
+        last: Any = self._redis.zscore(layout.MARKS, cursor) or 0
+        numbers = [chance.random() * float(last) for _ in range(count)]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                pipe.zrevrangebyscore(layout.MARKS, f"({number}", "-inf", start=0, num=1)
+                pipe.zrangebyscore(layout.MARKS, number, "+inf", start=0, num=1)
+            ends: list[Any] = pipe.execute()
+        places = []
+        for before, after in zip(ends[::2], ends[1::2], strict=True):
+            low = _milliseconds(before[0] if last and before else oldest)
+            high = _milliseconds(after[0] if last and after else cursor)
+            # Many events share a millisecond where they were imported: begin somewhere among them.
+            places.append(f"{chance.randint(low, max(low, high))}-{int(2 ** (10 * chance.random())) - 1}")
+        return places
 
     def _events(self, after: str, until: str) -> Iterator[dict[str, str]]:
         while True:
@@ -90,9 +122,19 @@ class FeedbackReader:
                 return
             after = next(reversed(page))
 
-    def _range(self, first: str, last: str, count: int) -> dict[str, dict[str, str]]:
+    def _range(self, first: str, last: str, count: int) -> Events:
         entries: Any = self._redis.xrange(layout.EVENTS, min=first, max=last, count=count)
         return {str(entry_id): entry for entry_id, entry in entries}
+
+    def _ranges(self, places: Sequence[str], last: str) -> Iterator[Events]:
+        """The `CHUNK` events from each place on."""
+        for start in range(0, len(places), PAGE):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for place in places[start : start + PAGE]:
+                    pipe.xrange(layout.EVENTS, min=place, max=last, count=CHUNK)
+                replies: list[Any] = pipe.execute()
+            for entries in replies:
+                yield {str(entry_id): entry for entry_id, entry in entries}
 
     def _resolve(self, events: Iterable[dict[str, str]]) -> list[Said]:
         """From what was said to what holds now: a changed mind counts once, a withdrawn one not at all."""
@@ -129,10 +171,13 @@ class FeedbackReader:
                 yield Said(comparison, completions[pair.a], completions[pair.b])
 
     def _hashes(self, places: Iterable[tuple[str, str]]) -> list[str | None]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for key, field in places:
-                pipe.hget(key, field)
-            return [None if value is None else str(value) for value in pipe.execute()]
+        wanted, found = list(places), []
+        for start in range(0, len(wanted), PAGE):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key, field in wanted[start : start + PAGE]:
+                    pipe.hget(key, field)
+                found += [None if value is None else str(value) for value in pipe.execute()]
+        return found
 
 
 def _milliseconds(entry_id: str) -> int:

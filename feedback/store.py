@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from feedback import layout
 from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
+from feedback.imports import Entry
 from feedback.redis import patiently
 from feedback.types import Comparison, Completion, Pair, Rating, Winner, content_hash, now
 
@@ -37,6 +38,7 @@ class FeedbackStore:
         self._rate = redis.register_script(layout.RATE)
         self._withdraw = redis.register_script(layout.WITHDRAW)
         self._compare = redis.register_script(layout.COMPARE)
+        self._import = redis.register_script(layout.IMPORT)
         self._waits_for_disk: bool | None = None
 
     async def open(self, begun: Iterable[tuple[str, str, str]]) -> None:
@@ -122,13 +124,9 @@ class FeedbackStore:
         return pair
 
     async def pair_of(self, chosen: str, rejected: str) -> tuple[Pair, Winner]:
-        """The pair of two named completions, and which side `chosen` is.
-
-        The sides follow the ids' order, so that a rater who changes his mind meets the same pair.
-        """
-        a, b = sorted((chosen, rejected))
+        """The pair of two named completions, and which side `chosen` is."""
         facts: dict[str, tuple[str, str]] = {}
-        for completion_id in (a, b):
+        for completion_id in (chosen, rejected):
             messages = await self._field(completion_id, "messages")
             policy = await self._field(completion_id, "policy")
             if messages is None or policy is None:
@@ -137,27 +135,29 @@ class FeedbackStore:
             if not messages:
                 raise NotComparable(f"{completion_id!r} was made with `store: false`; it cannot be compared.")
             facts[completion_id] = (policy, messages)
-        if facts[a][1] != facts[b][1]:
+        if facts[chosen][1] != facts[rejected][1]:
             raise NotComparable(
                 "These completions answer different messages; only replies to the same messages compare.",
                 "rejected",
             )
-        pair = Pair(
-            id="pair-" + content_hash([a, b]),
-            a=a,
-            b=b,
-            policy_a=facts[a][0],
-            policy_b=facts[b][0],
-            created=now(),
-            expires=None,
-        )
-        return pair, Winner.a if chosen == a else Winner.b
+        pair = Pair.named({completion_id: policy for completion_id, (policy, _) in facts.items()}, now())
+        return pair, Winner.a if chosen == pair.a else Winner.b
 
     async def compare(self, pair: Pair, comparison: Comparison) -> None:
         """Store a comparison in place of this rater's last one on the same pair."""
         answer: list[str | bytes] = [pair.id, comparison.rater, comparison.to_json()]
         args = [*answer, pair.to_json(), pair.policy_a, pair.policy_b]
         await patiently(lambda: self._durably(self._compare, args))
+
+    async def bring_in(self, entries: Sequence[Entry], dry_run: bool = False) -> list[bool]:
+        """Store what lines of a data set say; for each, whether it was there already."""
+        args: list[str | bytes] = ["0" if dry_run else "1"]
+        for entry in entries:
+            args += _import_args(entry)
+        if not entries:
+            return []
+        there = await patiently(lambda: self._durably(self._import, args))
+        return [bool(was) for was in there]
 
     async def _field(self, completion_id: str, field: str) -> str | None:
         """A field of a completion, waited for as long as its log entry may still be on its way."""
@@ -200,6 +200,18 @@ class FeedbackStore:
             return True
         log.warning("Redis is older than 7.2 and writes its file every second only (appendfsync always)")
         return False
+
+
+def _import_args(entry: Entry) -> list[str | bytes]:
+    """One line as `layout.IMPORT` takes it."""
+    kind = "prompt" if entry.label is None else "rating" if entry.pair is None else "comparison"
+    args: list[str | bytes] = [kind, content_hash(entry.prompt.messages), entry.prompt.to_json()]
+    for completion in entry.completions:
+        args += [completion.id, completion.to_json()]
+    args += [""] * (7 - len(args))
+    args += [entry.pair.id, entry.pair.to_json()] if entry.pair else ["", ""]
+    args += [entry.label.rater, entry.label.to_json()] if entry.label else ["", ""]
+    return args
 
 
 async def _soon(look: Callable[[], Awaitable[Any]]) -> Any:

@@ -4,7 +4,7 @@ import hashlib
 import time
 import uuid
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Text = Annotated[str, StringConstraints(max_length=20_000)]
+Source = Literal["human", "import"]
 
 
 class Thumb(StrEnum):
@@ -67,6 +68,7 @@ class Rating(Frozen):
     comment: str | None = None
     correction: str | None = None
     created: float
+    source: Source = "human"
 
 
 class Pair(Frozen):
@@ -80,6 +82,23 @@ class Pair(Frozen):
     created: float
     expires: float | None
 
+    @classmethod
+    def named(cls, policies: dict[str, str], created: float) -> Self:
+        """The pair of two completions: id → policy version.
+
+        The sides follow the ids' order, so that a rater who changes his mind meets the same pair.
+        """
+        a, b = sorted(policies)
+        return cls(
+            id="pair-" + content_hash([a, b]),
+            a=a,
+            b=b,
+            policy_a=policies[a],
+            policy_b=policies[b],
+            created=created,
+            expires=None,
+        )
+
 
 class Comparison(Frozen):
     pair_id: str
@@ -88,6 +107,15 @@ class Comparison(Frozen):
     strength: float = 0.0
     reasons: list[str] = []
     comment: str | None = None
+    created: float
+    source: Source = "human"
+
+
+class ImportedPrompt(Frozen):
+    """Messages that end with a user's turn, from a data set: something to sample replies to."""
+
+    messages: list[dict[str, Any]]
+    conversation: str
     created: float
 
 

@@ -27,6 +27,7 @@ from serving.control import Control, control_router
 from serving.dispatch import Dispatcher, producer
 from serving.engine import Engine, EngineError, new_session
 from serving.fleet import Fleet
+from serving.imports import Imports, imports_router
 from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.pairs import Pairs
@@ -90,6 +91,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         Route("/v1/pairs", Pairs(router, chat, store, settings.pair_ttl), methods=["POST"])
     )
     app.include_router(feedback_router(store, Stats(redis)))
+    app.include_router(imports_router(Imports(redis, store, audit)))
     app.include_router(control_router(control))
     _add_probes(app, fleet, router, metrics)
     app.add_middleware(BodyLimit, limit=settings.max_body)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
 
 from feedback.caller import Caller, Role, caller_of, operator, viewer
 from feedback.store import FeedbackStore
@@ -14,9 +15,10 @@ from feedback.types import Frozen, Identifier, Text
 from serving.audit import Action, Audit
 from serving.auth import Keys
 from serving.dispatch import Dispatcher
-from serving.errors import BadRequest, Conflict
+from serving.errors import BadRequest, Conflict, UnknownPlot
 from serving.fleet import Fleet, Loaded, Wanted
 from serving.jobs import ACTIVE, Jobs, Kind
+from serving.methods import Method
 from serving.registry import BASE, Aliases, Registry, Version
 from serving.release import bring_up
 from serving.router import Router
@@ -26,12 +28,15 @@ Viewer = Annotated[Caller, Depends(viewer)]
 Operator = Annotated[Caller, Depends(operator)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[Identifier | None, Query(description="The last id of the page before")]
+Plot = Literal[
+    "reward.png", "reward.json", "training.png", "training.json", "reliability.png", "reliability.json"
+]
 Why = Annotated[Text, Field(min_length=1, max_length=1000)]
 
 
 class JobRequest(Frozen):
     kind: Kind
-    method: Literal["rloo", "online_dpo"] | None = None
+    method: Method | None = None
     reason: Why | None = None
 
 
@@ -124,6 +129,10 @@ def _versions(router: APIRouter, control: Control) -> None:
     def policy(version: str, _: Viewer) -> dict[str, Any]:
         return {"object": "policy", **registry.policy(version).as_dict()}
 
+    @router.get("/policies/{version}/plots/{name}", response_class=FileResponse)
+    def policy_plot(version: str, name: Plot, _: Viewer) -> FileResponse:
+        return _plot(registry, registry.policy(version), name)
+
     @router.get("/rewards")
     def rewards(_: Viewer, limit: Limit = 100, after: Cursor = None) -> dict[str, Any]:
         return _page(registry.rewards(), limit, after, live=registry.aliases().reward)
@@ -131,6 +140,10 @@ def _versions(router: APIRouter, control: Control) -> None:
     @router.get("/rewards/{version}")
     def reward(version: str, _: Viewer) -> dict[str, Any]:
         return {"object": "reward", **registry.reward(version).as_dict()}
+
+    @router.get("/rewards/{version}/plots/{name}", response_class=FileResponse)
+    def reward_plot(version: str, name: Plot, _: Viewer) -> FileResponse:
+        return _plot(registry, registry.reward(version), name)
 
 
 def _moves(router: APIRouter, control: Control) -> None:
@@ -246,6 +259,14 @@ def _watching(router: APIRouter, control: Control) -> None:
             "jobs": [job.as_dict() for job in active],
             "base": BASE,
         }
+
+
+def _plot(registry: Registry, version: Version, name: str) -> FileResponse:
+    """A plot that was made with a version, as a picture or as data. UnknownPlot where there is none."""
+    folder = registry.directory(version)
+    if folder is None or not (folder / "plots" / name).is_file():
+        raise UnknownPlot(f"{version.id} has no plot {name!r}.", "name")
+    return FileResponse(folder / "plots" / name)
 
 
 def _page(versions: dict[str, Version], limit: int, after: str | None, **more: Any) -> dict[str, Any]:

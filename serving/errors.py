@@ -4,6 +4,7 @@ ServingError
 ├── BadRequest          the body cannot be used; says why
 ├── UnknownModel        no such model, or one that is not loaded
 ├── UnknownVersion      no such policy or reward version
+├── UnknownPlot         a version without this plot
 ├── UnknownJob          no such job
 ├── UnknownKey          no such key (operators' key management)
 ├── Unauthorized        no key, or a wrong one
@@ -31,6 +32,10 @@ class UnknownModel(ServingError):
 
 
 class UnknownVersion(ServingError):
+    pass
+
+
+class UnknownPlot(ServingError):
     pass
 
 

@@ -39,6 +39,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     errors.BadRequest: (400, "invalid_request_error", "invalid_value"),
     errors.UnknownModel: (404, "invalid_request_error", "model_not_found"),
     errors.UnknownVersion: (404, "invalid_request_error", "version_not_found"),
+    errors.UnknownPlot: (404, "invalid_request_error", "plot_not_found"),
     errors.UnknownJob: (404, "invalid_request_error", "job_not_found"),
     errors.UnknownKey: (404, "invalid_request_error", "key_not_found"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),

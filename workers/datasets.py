@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from feedback.reader import Said
-from feedback.types import Comparison, Completion, Rating, Thumb, Winner, content_hash
+from feedback.types import Comparison, Completion, ImportedPrompt, Rating, Thumb, Winner, content_hash
 from workers.labels import Label, Prompt
 
 TARGETS = {Winner.a: 1.0, Winner.b: 0.0, Winner.tie: 0.5}
@@ -19,14 +19,21 @@ def labels_of(said: Iterable[Said]) -> list[Label]:
     return [row for label in said for row in _rows(label)]
 
 
-def prompts_of(completions: Iterable[Completion], holdout: float) -> list[Prompt]:
-    """The distinct prompts of logged completions, those that end with a user turn."""
+def prompts_of(
+    completions: Iterable[Completion], holdout: float, imported: Iterable[ImportedPrompt] = ()
+) -> list[Prompt]:
+    """The distinct prompts of logged completions, those that end with a user turn, and of data sets."""
     distinct: dict[str, Prompt] = {}
     for completion in completions:
         messages = completion.messages
         if completion.trainable and messages and _is_text(messages) and messages[-1]["role"] == "user":
             held_out = is_held_out(completion.conversation, holdout)
             distinct.setdefault(content_hash(messages), Prompt(messages, completion.conversation, held_out))
+    for prompt in imported:
+        held_out = is_held_out(prompt.conversation, holdout)
+        distinct.setdefault(
+            content_hash(prompt.messages), Prompt(prompt.messages, prompt.conversation, held_out)
+        )
     return list(distinct.values())
 
 
@@ -67,6 +74,7 @@ def _thumb(completion: Completion, label: Rating | Comparison, target: float) ->
         conversation=completion.conversation,
         policy=completion.policy,
         time=label.created,
+        source=label.source,
     )
 
 
@@ -92,6 +100,7 @@ def _comparison(
         conversation=completion.conversation,
         policy=completion.policy,
         time=label.created,
+        source=label.source,
     )
 
 

@@ -1,13 +1,11 @@
 """Whether a candidate may replace what is live. Pure functions on numbers; no torch, no I/O."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-Interval = tuple[float, float]
+from workers.evidence import STRICT, Evidence, Quality, Sides, WinRate, percent
+from workers.stage import StageConfig
 
 
 @dataclass(frozen=True)
@@ -16,184 +14,242 @@ class Verdict:
     reasons: list[str] = field(default_factory=list)
 
 
-def win_probabilities(
-    candidate: Mapping[int, Sequence[float]], champion: Mapping[int, Sequence[float]]
-) -> list[float]:
-    """P(a reply of the candidate beats one of the champion), for each prompt that both answered; a tie is
-    half a win."""
-    return [
-        float(
-            np.mean(
-                [
-                    (mine > theirs) + 0.5 * (mine == theirs)
-                    for mine in candidate[prompt]
-                    for theirs in champion[prompt]
-                ]
-            )
+class Limits(StageConfig):
+    """What the gate allows.
+
+    `max_kl`, `max_kl_champion`: nats a token. `max_nll_rise`: share of the base's. `max_length_ratio`: mean
+    words, either way. `max_repetition_rise`, `max_cut_rise`, `max_formula_rise`: of shares of replies.
+    `max_disagreement_rise`: share of the champion's. `max_gap`: of win rates. `probe_z`: standard errors.
+    """
+
+    min_prompts: int = 4
+    max_kl: float = 0.5
+    max_kl_champion: float = 0.3
+    max_nll_rise: float = 0.02
+    max_length_ratio: float = 3.0
+    max_repetition_rise: float = 0.1
+    max_cut_rise: float = 0.3
+    max_disagreement_rise: float = 0.25
+    max_formula_rise: float = 0.2
+    max_gap: float = 0.25
+    probe_z: float = 2.33
+    min_judge_labels: int = 8
+
+
+Rule = Callable[[Evidence, Limits], str | None]
+
+
+def judge_candidate(evidence: Evidence, limits: Limits) -> Verdict:
+    """Accept a candidate that the held-out judge prefers, and that is still a language model. Rejected, it
+    hears of everything that speaks against it."""
+    faults = [fault for rule in RULES if (fault := rule(evidence, limits)) is not None]
+    note = _note(evidence.quality)
+    if faults:
+        return Verdict(False, faults + note)
+    rate, why = deciding(evidence, limits)
+    return Verdict(True, [f"the held-out judge prefers it in {rate}{why}", *note])
+
+
+def deciding(evidence: Evidence, limits: Limits) -> tuple[WinRate | None, str]:
+    """The win rate that decides, and why that one, as the end of a sentence.
+
+    Pairs of like length decide, since a reward model is easily led to pay for length. Where people's own
+    labels prove that they want such lengths as the candidate moved to, length is part of what they like, and
+    all pairs decide. Where too few pairs are alike in length and nothing proves that, none does: else the
+    larger drift would be the easier way.
+    """
+    taste, ratio = evidence.length_taste, evidence.words.ratio
+    if taste is not None and (
+        (ratio > 1 and taste.interval[0] > 0.5) or (ratio < 1 and taste.interval[1] < 0.5)
+    ):
+        share, (low, high) = taste.longer, taste.interval
+        if ratio < 1:
+            share, low, high = 1 - share, 1 - high, 1 - low
+        return evidence.raw, (
+            f", whatever their length: its replies are {ratio:.2f} times as long, and people like the "
+            f"{'longer' if ratio > 1 else 'shorter'} one better in {share:.0%} {percent((low, high))} of "
+            f"{taste.labels} labels"
         )
-        for prompt in candidate
-        if prompt in champion
-    ]
+    if evidence.matched is not None and evidence.matched.prompts >= limits.min_prompts:
+        return evidence.matched, " of like length"
+    return None, ""
 
 
-def bootstrap_interval(
-    values: Sequence[float], confidence: float, seed: int = 0, draws: int = 4000
-) -> Interval:
-    """Percentile interval of the mean of `values`, one a prompt: prompts are drawn again, the replies to one
-    stay together.
-
-    With few prompts the percentile interval is too narrow, so it is widened by sqrt(n / (n - 1)) about the
-    mean. One value says nothing of its spread: (-inf, inf).
-    """
-    n = len(values)
-    if n < 2:
-        return (-math.inf, math.inf)
-    data: NDArray[np.float64] = np.asarray(values)
-    picks = np.random.default_rng(seed).integers(0, n, size=(draws, n))
-    means = data[picks].mean(1)
-    tail = (1 - confidence) / 2 * 100
-    low, high = np.percentile(means, [tail, 100 - tail])
-    center, stretch = float(data.mean()), math.sqrt(n / (n - 1))
-    return (center + (low - center) * stretch, center + (high - center) * stretch)
+def enough_prompts(evidence: Evidence, limits: Limits) -> str | None:
+    if evidence.raw.prompts >= limits.min_prompts:
+        return None
+    return f"only {evidence.raw.prompts} held-out prompts were answered, {limits.min_prompts} are needed"
 
 
-def wilson_interval(wins: float, n: int, z: float = 1.96) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927). No trials: (0, 1)."""
-    if n == 0:
-        return (0.0, 1.0)
-    p, z2 = wins / n, z * z
-    center = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return (max(0.0, center - half), min(1.0, center + half))
+def finite(evidence: Evidence, _: Limits) -> str | None:
+    figures = (evidence.raw.value, evidence.members.value, evidence.kl_base, evidence.kl_champion)
+    if all(map(math.isfinite, (*figures, evidence.nll.candidate, evidence.nll.other))):
+        return None
+    return "a score or log-probability is not finite"
 
 
-def length_matched_win_rate(
-    candidate: Mapping[int, Sequence[tuple[float, int]]],
-    champion: Mapping[int, Sequence[tuple[float, int]]],
-    tolerance: float = 0.25,
-) -> tuple[float | None, int]:
-    """Win rate over pairs of (score, length) whose lengths differ by at most `tolerance` of the longer, and
-    their number.
-
-    It tells a gain in what is said from a gain in how long it is. None where no pair matches.
-    """
-    wins = [
-        (mine > theirs) + 0.5 * (mine == theirs)
-        for prompt in candidate
-        for mine, my_length in candidate[prompt]
-        for theirs, their_length in champion.get(prompt, ())
-        if abs(my_length - their_length) <= tolerance * max(my_length, their_length)
-    ]
-    return (float(np.mean(wins)) if wins else None, len(wins))
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What `evaluate` measured. `win_rate_interval` is at the gate's confidence, two-sided."""
-
-    win_rate: float
-    win_rate_interval: Interval
-    prompts: int
-    kl_base: float
-    empty: float
-    repeated: float
-
-
-def judge_candidate(
-    evidence: Evidence, min_prompts: int, max_kl: float, max_repeated: float = 0.5
-) -> Verdict:
-    """Accept a candidate that the held-out judge prefers, and that is still a language model.
-
-    Better: the win rate's lower end lies above ½. So an equal one passes as rarely as half of what the
-    confidence leaves out. `kl_base`: nats a token. `empty` and `repeated`: shares of the replies that are
-    blank, or that were given to another prompt as well.
-    """
-    low, high = evidence.win_rate_interval
-    rate = (
-        f"the held-out judge prefers it in {evidence.win_rate:.0%} [{low:.0%}, {high:.0%}]"
-        f" of comparisons on {evidence.prompts} prompts"
-    )
-    faults = []
-    if evidence.prompts < min_prompts:
-        faults.append(f"only {evidence.prompts} held-out prompts were answered, {min_prompts} are needed")
-    elif not all(map(math.isfinite, (evidence.win_rate, low, high, evidence.kl_base))):
-        faults.append("a score or log-probability is not finite")
-    elif low <= 0.5:
-        faults.append(f"{rate}: not surely more than half")
-    if evidence.kl_base > max_kl:
-        faults.append(
-            f"it is {evidence.kl_base:.2f} nats a token away from the base, {max_kl:.2f} are allowed"
-        )
-    if evidence.empty > max_repeated:
-        faults.append(f"{evidence.empty:.0%} of its replies are empty")
-    if evidence.repeated > max_repeated:
-        faults.append(f"{evidence.repeated:.0%} of its replies are the same for different prompts")
-    return Verdict(not faults, faults or [rate])
-
-
-@dataclass(frozen=True)
-class RewardEvidence:
-    """A reward model on a holdout. `losses`: the log loss of each label, nats; pairs won and AUROC as in
-    metrics.json."""
-
-    losses: Sequence[float]
-    pair_accuracy: float | None
-    thumb_auroc: float | None
-
-
-def judge_reward(new: RewardEvidence, old: RewardEvidence | None) -> Verdict:
-    """Accept a reward model that predicts the same held-out labels better than the one it replaces; a first
-    one, than chance.
-
-    By mean log loss, which moves with every label. The holdout is small where labels are few, so the point
-    decides, and the reasons say when it alone does not prove the difference.
-    """
-    n = len(new.losses)
-    if n == 0:
+def preferred(evidence: Evidence, limits: Limits) -> str | None:
+    """The lower end of the interval lies above ½: an equal one passes as rarely as half of what the
+    confidence leaves out."""
+    if evidence.raw.prompts < limits.min_prompts:
+        return None  # `enough_prompts` says so
+    rate, why = deciding(evidence, limits)
+    if rate is None:
+        alike = 0 if evidence.matched is None else evidence.matched.prompts
         return (
-            Verdict(True, ["there is no held-out label yet: accepted unseen"]) if old is None else _unseen()
+            f"its replies are {evidence.words.ratio:.2f} times as long: on only {alike} prompts is one about "
+            f"as long as one of the champion's, {limits.min_prompts} are needed, and no labels prove that "
+            "people want such lengths"
         )
-    theirs = [math.log(2)] * n if old is None else list(old.losses)
-    gains = [before - after for before, after in zip(theirs, new.losses, strict=True)]
-    gain, (low, _) = float(np.mean(gains)), bootstrap_interval(gains, 0.8)
-    what = "chance" if old is None else "the live one"
-    said = (
-        f"log loss {np.mean(new.losses):.3f} against {np.mean(theirs):.3f} of {what} on {n} held-out labels"
+    if not rate.interval[0] > 0.5:
+        return f"the held-out judge prefers it in {rate}{why}: not surely more than half"
+    if not evidence.raw.value >= 0.5:
+        return f"at like length the held-out judge prefers it, but over all only in {evidence.raw}"
+    return None
+
+
+def judge_is_worth_asking(evidence: Evidence, limits: Limits) -> str | None:
+    """On few labels nothing is known of the judge, and it is believed; the note says so."""
+    quality = evidence.quality
+    if quality.accuracy is None or quality.labels < limits.min_judge_labels or quality.accuracy > 0.5:
+        return None
+    return (
+        f"the held-out judge was right in {quality.accuracy:.0%} of {quality.labels} held-out labels: it is "
+        "no better than chance, so nobody can tell"
     )
-    if not math.isfinite(gain):
-        return Verdict(False, ["a reward is not finite"])
-    if gain <= 0:
-        return Verdict(False, [f"not better than {what}: {said}"])
-    if low <= 0:
-        return Verdict(True, [f"{said}; so few labels do not prove it"])
-    return Verdict(True, [said])
 
 
-def _unseen() -> Verdict:
-    return Verdict(False, ["there is no held-out label to compare with the live one: it stays"])
+def near_the_base(evidence: Evidence, limits: Limits) -> str | None:
+    return _too_far(evidence.kl_base, limits.max_kl, "base")
 
 
-def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:
-    """P(a positive scores above a negative), ties half (Mann and Whitney). None unless there are both."""
-    positive = [score for score, label in zip(scores, labels, strict=True) if label]
-    negative = [score for score, label in zip(scores, labels, strict=True) if not label]
-    if not positive or not negative:
+def near_the_champion(evidence: Evidence, limits: Limits) -> str | None:
+    return _too_far(evidence.kl_champion, limits.max_kl_champion, "champion")
+
+
+def still_writes_plain_text(evidence: Evidence, limits: Limits) -> str | None:
+    """Against the base, not the champion: else each version could give away a little more."""
+    rise = evidence.nll.ratio - 1
+    if not rise > limits.max_nll_rise:
         return None
-    return float(np.mean([(p > q) + 0.5 * (p == q) for p in positive for q in negative]))
+    return (
+        f"plain text has become less likely: {evidence.nll.candidate:.3f} nats a token of the reference set, "
+        f"{rise:.1%} more than the base's {evidence.nll.other:.3f}; {limits.max_nll_rise:.1%} are allowed"
+    )
 
 
-def calibration_error(
-    probabilities: Sequence[float], outcomes: Sequence[float], bins: int = 5
-) -> float | None:
-    """Expected calibration error: mean |said - happened| over equal-width bins, weighted by size (arXiv
-    1706.04599)."""
-    if not probabilities:
-        return None
-    said, happened = np.asarray(probabilities), np.asarray(outcomes)
-    bin_of = np.minimum((said * bins).astype(int), bins - 1)
-    gaps = [
-        abs(said[bin_of == b].mean() - happened[bin_of == b].mean()) * (bin_of == b).sum()
-        for b in range(bins)
-        if (bin_of == b).any()
+def still_passes_the_probes(evidence: Evidence, limits: Limits) -> str | None:
+    dropped = [
+        f"{kind} probes passed fell from {found.rate.other:.0%} to {found.rate.candidate:.0%} of "
+        f"{found.replies} replies"
+        for kind, found in evidence.probes.items()
+        if found.z < -limits.probe_z
     ]
-    return float(sum(gaps) / len(said))
+    return ", and ".join(dropped) or None
+
+
+def of_like_length(evidence: Evidence, limits: Limits) -> str | None:
+    ratio, limit = evidence.words.ratio, limits.max_length_ratio
+    if 1 / limit <= ratio <= limit:
+        return None
+    return (
+        f"its replies have {evidence.words.candidate:.0f} words, the champion's {evidence.words.other:.0f}: "
+        f"a ratio beyond {limit:g}"
+    )
+
+
+def not_repetitive(evidence: Evidence, limits: Limits) -> str | None:
+    shares = {
+        "of its replies are empty": evidence.empty,
+        "of its replies are the same for different prompts": evidence.identical,
+        "of what it says it has said before, three words in a row": evidence.trigrams,
+    }
+    return _risen(shares, limits.max_repetition_rise)
+
+
+def not_cut(evidence: Evidence, limits: Limits) -> str | None:
+    return _risen({"of its replies were cut at the most tokens allowed": evidence.cut}, limits.max_cut_rise)
+
+
+def not_over_optimised(evidence: Evidence, limits: Limits) -> str | None:
+    """A candidate that shows signs of flattering the members has to convince the judge at STRICT.
+
+    A sign alone rejects nothing: members spread as their rewards grow, a weak judge sees less than they do,
+    and people may really like a closing. But where there is one, the one time in ten that a candidate no
+    better passes is too often.
+    """
+    signs = over_optimised(evidence, limits)
+    rate, _ = deciding(evidence, limits)
+    if not signs or rate is None or rate.strict[0] > 0.5:
+        return None
+    return (
+        f"over-optimised, it seems: {', and '.join(signs)}; so the held-out judge has to prefer it at "
+        f"{STRICT:.0%} confidence, and does in {rate.value:.0%} {percent(rate.strict)} of comparisons"
+    )
+
+
+def over_optimised(evidence: Evidence, limits: Limits) -> list[str]:
+    """Signs that the candidate found what the members pay for, not what people like; none unless the members
+    prefer it (Gao, Schulman and Hilton, arXiv 2210.10760)."""
+    if not evidence.members.interval[0] > 0.5:
+        return []
+    signs = []
+    if evidence.disagreement_rise[0] > limits.max_disagreement_rise:
+        signs.append(
+            f"the reward's members prefer it but disagree more, by {evidence.disagreement.candidate:.3f} "
+            f"against {evidence.disagreement.other:.3f}"
+        )
+    if evidence.gap[0] > limits.max_gap:
+        signs.append(
+            f"the reward's members prefer it in {evidence.members.value:.0%} of comparisons and the judge, "
+            f"which never rewarded it, in {evidence.raw.value:.0%}"
+        )
+    for how, share in (("begin", evidence.openings), ("end", evidence.endings)):
+        if share.rise > limits.max_formula_rise:
+            signs.append(
+                f"{share.candidate:.0%} of its replies {how} like one to another prompt (the champion's: "
+                f"{share.other:.0%})"
+            )
+    return signs
+
+
+RULES: tuple[Rule, ...] = (
+    enough_prompts,
+    finite,
+    preferred,
+    judge_is_worth_asking,
+    near_the_base,
+    near_the_champion,
+    still_writes_plain_text,
+    still_passes_the_probes,
+    of_like_length,
+    not_repetitive,
+    not_cut,
+    not_over_optimised,
+)
+
+
+def _too_far(kl: float, limit: float, what: str) -> str | None:
+    return (
+        f"it is {kl:.2f} nats a token away from the {what}, {limit:.2f} are allowed" if kl > limit else None
+    )
+
+
+def _risen(shares: Mapping[str, Sides], limit: float) -> str | None:
+    risen = [
+        f"{share.candidate:.0%} {what} (the champion: {share.other:.0%})"
+        for what, share in shares.items()
+        if share.rise > limit
+    ]
+    return ", and ".join(risen) or None
+
+
+def _note(quality: Quality) -> list[str]:
+    if quality.accuracy is None or quality.labels == 0:
+        return ["how good the judge is was never measured"]
+    if quality.interval[0] > 0.5:
+        return []
+    return [
+        f"the judge itself was right in {quality.accuracy:.0%} {percent(quality.interval)} of "
+        f"{quality.labels} held-out labels, which does not prove it better than chance"
+    ]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -45,13 +45,15 @@ SAMPLES = pa.schema(
 )
 SCORES = SAMPLES.append(pa.field("reward", pa.float64())).append(pa.field("std", pa.float64()))
 SCORES = SCORES.append(pa.field("members", pa.list_(pa.float64())))
+SCORES = SCORES.append(pa.field("terms", pa.map_(pa.string(), pa.float64())))
 
 
 @dataclass(frozen=True)
 class Label:
     """One thing that a person said. `target`: P(a better than b), or 1 for a thumb up and 0 for a thumb down.
 
-    `margin` ≥ 0 is how much better (the strength of a comparison), in units of the reward. `a_finish` and
+    `margin` ≥ 0 is how much better: the strength of a comparison, from 0 to 1, in units of the reward, which
+    are logits. `weight` is 1 on average over people's labels (workers.weights). `a_finish` and
     `b_finish` are the replies' finish reasons; a reply cut at `length` is shown to the reward model without
     its end of turn. `source` is human, ai or import; `principle` is the rule that an AI judged by.
     """
@@ -106,11 +108,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """What the ensemble says of one sample: `reward` = mean of `members` - λ·`std`."""
+    """What one sample is worth to the optimiser: `reward`, the weighted sum of `terms` (workers.terms).
+
+    The term `model` = mean of `members` - λ·`std`; without other terms it is the reward.
+    """
 
     reward: float
     std: float
     members: list[float]
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -119,6 +125,11 @@ def read_labels(path: Path) -> list[Label]:
 
 def write_labels(path: Path, labels: Iterable[Label]) -> None:
     _write(path, [_with_json_messages(asdict(label)) for label in labels], LABELS)
+
+
+def newest(labels: Iterable[Label], count: int) -> list[Label]:
+    """The last `count` labels that were given, oldest first."""
+    return sorted(labels, key=lambda label: label.time)[-count:]
 
 
 def read_prompts(path: Path, holdout: bool) -> list[Prompt]:
@@ -145,7 +156,7 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 def read_scores(path: Path) -> list[tuple[Sample, Score]]:
     rows = pq.read_table(path).to_pylist()
-    return [(_sample(row), Score(row["reward"], row["std"], row["members"])) for row in rows]
+    return [(_sample(row), _score(row)) for row in rows]
 
 
 def write_scores(path: Path, samples: Sequence[Sample], scores: Sequence[Score]) -> None:
@@ -165,6 +176,10 @@ def by_prompt(samples: Sequence[Sample], values: Sequence[T]) -> dict[int, list[
 def _sample(row: dict[str, Any]) -> Sample:
     given = {field.name: row[field.name] for field in fields(Sample)}
     return Sample(**{**given, "messages": json.loads(row["messages"])})
+
+
+def _score(row: dict[str, Any]) -> Score:
+    return Score(row["reward"], row["std"], row["members"], dict(row.get("terms") or ()))
 
 
 def _with_json_messages(row: dict[str, Any]) -> dict[str, Any]:

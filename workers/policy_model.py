@@ -2,7 +2,6 @@
 stages only."""
 
 import hashlib
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,41 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from trl.trainer.utils import FusedCausalLMOutput
 
 from workers.device import device
+from workers.packing import Text, enable, pack, plan, score_pack
 from workers.stage import StageError
 
-IGNORED = -100
 
-
-def load_policy(base_model: str, init: Path | None, rank: int, targets: Sequence[str]) -> PeftModel:
+def load_policy(
+    base_model: str, init: Path | None, rank: int, targets: Sequence[str], top_layers: float = 1.0
+) -> PeftModel:
     """The base in bfloat16 with a trainable float32 adapter: `init` continued, or a new one that changes
-    nothing yet.
+    nothing yet, on the share `top_layers` of its layers from the top.
 
     Raises StageError when nothing would be trained, which neither PEFT nor TRL complain of.
     """
     base: Any = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
     base.to(device())
+    enable(base)
     if init is not None:
         model = PeftModel.from_pretrained(base, str(init), is_trainable=True)
     else:
         config = LoraConfig(
-            task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules=list(targets), lora_dropout=0.0
+            task_type="CAUSAL_LM",
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=list(targets),
+            lora_dropout=0.0,
+            layers_to_transform=_top(base.config.num_hidden_layers, top_layers),
         )
         model = get_peft_model(base, config)
     assert_trainable(model)
     return model
+
+
+def _top(layers: int, share: float) -> list[int] | None:
+    return None if share >= 1 else list(range(layers - max(1, round(layers * share)), layers))
 
 
 def assert_trainable(model: torch.nn.Module) -> int:
@@ -61,74 +70,26 @@ def assert_moved(before: str, after: str) -> None:
         raise StageError("the adapter did not change: the update was a no-op")
 
 
-def install_compact_head(model: Any) -> None:
-    """Give a causal LM a `fused_lm_head=True` forward that projects the scored positions only.
-
-    TRL's own runs the head over every position unless Triton is there, prompts and padding included, which on
-    a CPU costs more than the rest of a small model. Elsewhere its kernels stay. `model` is the model below
-    PEFT.
-    """
-    if model.device.type == "cpu":
-        model.forward = types.MethodType(_compact_forward, model)
-
-
-def _compact_forward(self: Any, labels: Tensor, fused_lm_head: bool, **inputs: Any) -> FusedCausalLMOutput:
-    assert fused_lm_head, "this forward is for TRL's trainers"
-    inputs["use_cache"] = False
-    hidden = getattr(self, self.base_model_prefix)(**inputs).last_hidden_state[:, :-1]
-    targets = labels[:, 1:]
-    mask = targets != IGNORED
-    logits = self.get_output_embeddings()(hidden[mask]).float()
-    scored = targets[mask]
-    log_z = logits.logsumexp(-1)
-    log_probs = logits.gather(-1, scored[:, None]).squeeze(-1) - log_z
-    with torch.no_grad():
-        mean_logits = logits.mean(-1)
-        is_top1 = logits.argmax(-1) == scored
-        entropy = log_z - ((logits - log_z[:, None]).exp() * logits).sum(-1)
-
-    def spread(values: Tensor) -> Tensor:
-        return values.new_zeros(mask.shape).masked_scatter(mask, values)
-
-    return FusedCausalLMOutput(
-        loss=-log_probs.mean(),
-        log_probs=spread(log_probs),
-        entropy=spread(entropy),
-        mean_logits=spread(mean_logits),
-        is_top1=spread(is_top1),
-        label_mask=mask,
-    )
-
-
 @torch.no_grad()
 def reply_logprobs(
-    model: PeftModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], batch: int
+    model: PeftModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], budget: int
 ) -> list[Tensor]:
     """log p(y_t | x, y_<t) in nats for each token of each reply, under the active adapter: one (len,) tensor
-    a reply."""
+    a reply, on the CPU. `budget`: tokens in one pass."""
     base: Any = model.get_base_model()
-    backbone, head = getattr(base, base.base_model_prefix), base.get_output_embeddings()
-    found: list[Tensor] = [torch.empty(0)] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(replies[i]))
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        sequences = [torch.tensor([*prompts[row], *replies[row]]) for row in rows]
-        ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True).to(model.device)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in sequences], batch_first=True)
-        hidden = backbone(
-            input_ids=ids, attention_mask=mask.to(model.device), use_cache=False
-        ).last_hidden_state
-        for place, row in enumerate(rows):
-            first, length = len(prompts[row]), len(replies[row])
-            logits = head(hidden[place, first - 1 : first - 1 + length]).float()
-            scored = ids[place, first : first + length]
-            found[row] = (logits.gather(-1, scored[:, None]).squeeze(-1) - logits.logsumexp(-1)).cpu()
+    texts = [Text(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+    found: list[Tensor] = [torch.empty(0)] * len(texts)
+    for row in plan(texts, budget):
+        packed = pack(texts, row)
+        logprobs = score_pack(base, packed).logprobs.cpu()
+        for place, number in enumerate(row):
+            found[number] = logprobs[packed.reply == place]
     return found
 
 
 def base_logprobs(
-    model: PeftModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], batch: int
+    model: PeftModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], budget: int
 ) -> list[Tensor]:
     """`reply_logprobs` under the base, with the adapter switched off."""
     with model.disable_adapter():
-        return reply_logprobs(model, prompts, replies, batch)
+        return reply_logprobs(model, prompts, replies, budget)

@@ -32,3 +32,28 @@ def rloo_loss(
     clipped = ratio.clamp(1 - epsilon, 1 + epsilon)
     gain = torch.minimum(ratio * advantages[:, None], clipped * advantages[:, None])
     return -(gain * mask).sum() / tokens
+
+
+def grpo_advantages(rewards: Tensor) -> Tensor:
+    """A_i = (r_i - mean r) / (std r + ε) in each group (arXiv 2402.03300, section 4.1). Shape (n, k)."""
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+
+
+def kl_k3(log_ratio: Tensor) -> Tensor:
+    """KL(p ‖ q) a token in nats from tokens that p wrote, a scalar; `log_ratio`: log q - log p, any shape.
+
+    The estimator k3 of Schulman (2020, "Approximating KL divergence"), e^x - 1 - x: as unbiased as -x, and
+    never negative, so that a few replies tell a small step from a large one.
+    """
+    return (log_ratio.exp() - 1 - log_ratio).mean()
+
+
+def kl_weighted(log_ratio: Tensor, log_weight: Tensor) -> Tensor:
+    """KL(π ‖ π_ref) a token in nats from tokens that another policy wrote, a scalar.
+
+    `log_ratio`: log π - log π_ref; `log_weight`: log π - log(the policy that wrote them), both per token. The
+    weights are those of single tokens, as in PPO's surrogate: exact for the next token, not for what comes
+    before it.
+    """
+    weight = log_weight.exp()
+    return (weight * log_ratio).sum() / weight.sum().clamp(min=1e-6)

@@ -4,16 +4,19 @@ stages only.
 r(x, y) is the mean over the reply's tokens of a linear read-out of a middle layer, not the read-out of the
 last token of the last layer. One study on 96 simulated labels saw a correlation with the raters' taste of
 0.60 at a third of the depth with the mean, and 0.29 at full depth with the last token (SmolLM2-135M, ridge
-read-outs); it has not been repeated. The upper layers need not run at all, either.
+read-outs); it has not been repeated. The upper layers need not run at all, either. One layer with the
+adapter, trained for three passes, was as good as three layers for six (workers.stages.train_reward).
 
 The layers below the adapters are frozen and shared, so they run once a reply, whatever the number of members
-and epochs. What is saved is a PEFT adapter of task type SEQ_CLS with its head.
+and epochs. They read the whole prompt; the layers with adapters see what those made of the reply and of the
+prompt's last tokens, so a long conversation costs them nothing. What is saved is a PEFT adapter of task type
+SEQ_CLS with its head.
 """
 
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,10 +26,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from workers import style
 from workers.device import device
 from workers.labels import Message
+from workers.style import StyleHead, read_style
 
 JUDGE = "judge"
+CONTEXT = 32
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -36,18 +42,21 @@ def member_names(members: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids of a prompt and a reply; the reply begins at `first`."""
+    """Token ids of a prompt and a reply; the reply begins at `first` and looks like `style`."""
 
     ids: list[int]
     first: int
+    style: list[float] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen layers make of a text: `states` (length, hidden); the reply begins at `first`."""
+    """What the frozen layers make of the end of a text: `states` (length, hidden), where the reply begins at
+    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks."""
 
     states: Tensor
     first: int
+    style: list[float] = field(default_factory=list)
 
 
 class Texts:
@@ -70,7 +79,8 @@ class Texts:
         body = [token for token in reply if token != end]
         whole = finish == "stop" and len(body) <= self._max_reply
         begin = list(prompt[-self._max_prompt :])
-        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin))
+        looks = style.features(str(self.tokenizer.decode(body)), finish)
+        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin), looks)
 
 
 class RewardModel:
@@ -87,6 +97,7 @@ class RewardModel:
         self._lower_layers = nn.ModuleList([*layers[: self.first], *skip[self.first :]])
         self._backbone.layers = self._upper_layers
         self.peft: PeftModel | None = None
+        self.styles: dict[str, StyleHead] = {}
 
     def add(self, name: str, rank: int) -> None:
         """A new member with a random adapter and head (torch's global seed), made active."""
@@ -106,6 +117,8 @@ class RewardModel:
 
     def load(self, name: str, directory: Path, trainable: bool) -> None:
         """A member from `directory`/`name`, made active."""
+        if (head := read_style(directory, name)) is not None:
+            self.styles[name] = head
         source = str(directory / name)
         if self.peft is None:
             self.peft = PeftModel.from_pretrained(
@@ -118,6 +131,11 @@ class RewardModel:
     def activate(self, name: str, trainable: bool = True) -> None:
         assert self.peft is not None, "add or load a member first"
         self.peft.set_adapter(name, inference_mode=not trainable)
+
+    @property
+    def active(self) -> str:
+        assert self.peft is not None, "add or load a member first"
+        return str(self.peft.active_adapter)
 
     def save(self, name: str, directory: Path) -> None:
         """Write one member to `directory`/`name`, as PEFT names it."""
@@ -136,9 +154,10 @@ class RewardModel:
                     input_ids=ids.to(device()), attention_mask=mask.to(device()), use_cache=False
                 ).last_hidden_state
                 for row, states in zip(rows, hidden, strict=True):
-                    found[row] = Features(
-                        states[: len(texts[row].ids)].to("cpu", copy=True), texts[row].first
-                    )
+                    text = texts[row]
+                    begin = max(0, text.first - CONTEXT)
+                    kept = states[begin : len(text.ids)].to("cpu", copy=True)
+                    found[row] = Features(kept, text.first - begin, text.style)
         return cast(list[Features], found)
 
     @torch.no_grad()
@@ -152,7 +171,13 @@ class RewardModel:
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             rewards[rows] = forward(self.peft, collate([features[row] for row in rows])).cpu()
-        return rewards
+        return rewards + self.style_rewards(features, name)
+
+    def style_rewards(self, features: Sequence[Features], name: str) -> Tensor:
+        """The part of r(x, y) that is how the replies look: (n,), float32; zeros without a head for it."""
+        if name not in self.styles:
+            return torch.zeros(len(features))
+        return torch.from_numpy(self.styles[name]([row.style for row in features])).float()
 
     @contextmanager
     def _lower(self) -> Iterator[None]:

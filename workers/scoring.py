@@ -36,8 +36,8 @@ def read_shape(directory: Path) -> Shape:
 def score_samples(
     base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
 ) -> Tensor:
-    """r(x, y) of each sample by each named adapter in `reward` (None: the ensemble's members): (n, members),
-    float32."""
+    """r(x, y) of each sample by each named adapter in `reward` (None: the ensemble's members; `warm`: their
+    average, at the cost of one): (n, names), float32."""
     shape = read_shape(reward)
     names = shape.members if names is None else names
     model = RewardModel(base_model, shape.depth, shape.upper)

@@ -21,6 +21,7 @@ BODIES: dict[tuple[str, str], dict] = {
     ("POST", "/v1/jobs/job-none/cancel"): {"reason": "why not"},
     ("POST", "/v1/learning"): {"paused": True},
     ("POST", "/v1/keys"): {"name": "somebody", "role": "user"},
+    ("POST", "/v1/import"): {"lines": [{"number": 1, "record": {"prompt": "Hello?"}}]},
     ("DELETE", "/v1/keys/none"): {"reason": "why not"},
 }
 ROUTES = list(BODIES)

@@ -209,3 +209,25 @@ def test_what_is_unloaded_was_neither_asked_for_nor_new(client, published):
     assert "not loaded just now" in answer.json()["error"]["message"]
     assert rollback(client, to="policy-v2").status_code == 200
     assert chat(client)["model"] == "policy-v2"
+
+
+def test_a_versions_plots_are_fetched_by_name(client, published):
+    folder = published.home / "artifacts" / "policies" / "policy-v1" / "plots"
+    folder.mkdir()
+    (folder / "reward.png").write_bytes(b"\x89PNG")
+    (folder / "reward.json").write_text("[]")
+    (folder / "secret.json").write_text("{}")
+    drawn = client.get("/v1/policies/policy-v1/plots/reward.png")
+    assert (drawn.status_code, drawn.headers["content-type"], drawn.content) == (200, "image/png", b"\x89PNG")
+    assert client.get("/v1/policies/policy-v1/plots/reward.json").json() == []
+    for version, name, code in (
+        ("policy-v1", "training.png", "plot_not_found"),
+        ("policy-v0", "reward.png", "plot_not_found"),
+        ("policy-v9", "reward.png", "version_not_found"),
+    ):
+        answer = client.get(f"/v1/policies/{version}/plots/{name}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, code)
+    for name in ("secret.json", "..%2Fadapter_config.json"):
+        assert client.get(f"/v1/policies/policy-v1/plots/{name}").status_code in (400, 404, 422)
+    with published.client(published.key(Role.user)) as user:
+        assert user.get("/v1/policies/policy-v1/plots/reward.png").status_code == 403

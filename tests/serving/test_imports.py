@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "transformers", "peft", "trl", "vllm", "datasets", "pyarrow", "scipy", "numpy")
+HEAVY = "torch transformers peft trl vllm datasets pyarrow scipy numpy matplotlib".split()
 
 
 def test_the_gateway_loads_nothing_heavy():

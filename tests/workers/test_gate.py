@@ -4,112 +4,170 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from workers.evidence import Evidence, LengthTaste, Passed, Quality, Sides, WinRate
 from workers.gate import (
-    Evidence,
-    RewardEvidence,
-    auroc,
-    bootstrap_interval,
-    calibration_error,
+    Limits,
+    deciding,
     judge_candidate,
-    judge_reward,
-    length_matched_win_rate,
-    wilson_interval,
-    win_probabilities,
+    over_optimised,
 )
+from workers.statistics import bootstrap_interval
 
-GOOD = Evidence(win_rate=0.7, win_rate_interval=(0.6, 0.8), prompts=20, kl_base=0.1, empty=0.0, repeated=0.0)
+SAME = Sides(0.2, 0.2)
+
+
+def rate(value: float, low: float, strict: float = 0.4, prompts: int = 20) -> WinRate:
+    return WinRate(value, (low, 2 * value - low), (strict, 2 * value - strict), prompts)
+
+
+GOOD = Evidence(
+    raw=rate(0.7, 0.6),
+    matched=rate(0.68, 0.58, prompts=18),
+    length_taste=None,
+    members=rate(0.75, 0.7),
+    gap=(0.0, 0.1),
+    quality=Quality(0.7, (0.55, 0.8), 40),
+    kl_base=0.1,
+    kl_champion=0.1,
+    nll=Sides(2.0, 2.0),
+    probes={"format": Passed(Sides(0.5, 0.6), -1.0, 48), "refusal": Passed(Sides(0.1, 0.1), 0.0, 16)},
+    words=Sides(50.0, 50.0),
+    empty=SAME,
+    identical=SAME,
+    trigrams=SAME,
+    cut=SAME,
+    openings=SAME,
+    endings=SAME,
+    disagreement=SAME,
+    disagreement_rise=(-0.1, 0.1),
+)
+LIKES_SHORT = LengthTaste(0.3, (0.2, 0.4), 60)
 
 
 def verdict(**changes: object) -> tuple[bool, str]:
-    found = judge_candidate(replace(GOOD, **changes), min_prompts=4, max_kl=1.0)  # type: ignore[arg-type]
+    found = judge_candidate(replace(GOOD, **changes), Limits())  # type: ignore[arg-type]
     return found.accepted, "; ".join(found.reasons)
 
 
 def test_a_better_candidate_passes_and_says_by_how_much():
     accepted, why = verdict()
     assert accepted
-    assert "70%" in why
-    assert "[60%, 80%]" in why
+    assert (
+        why == "the held-out judge prefers it in 68% [58%, 78%] of comparisons on 18 prompts of like length"
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("inside", "beyond", "why"),
     [
-        ({"win_rate_interval": (0.49, 0.8)}, "not surely"),
-        ({"win_rate_interval": (0.5, 0.8)}, "not surely"),
-        ({"win_rate": math.nan}, "not finite"),
-        ({"win_rate_interval": (-math.inf, math.inf)}, "not finite"),
-        ({"kl_base": 1.2}, "nats a token"),
-        ({"kl_base": math.nan}, "not finite"),
-        ({"prompts": 3}, "4 are needed"),
-        ({"empty": 0.6}, "empty"),
-        ({"repeated": 0.9}, "the same"),
+        ({"raw": rate(0.7, 0.6, prompts=4)}, {"raw": rate(0.7, 0.6, prompts=3)}, "4 are needed"),
+        ({"matched": rate(0.6, 0.501)}, {"matched": rate(0.6, 0.5)}, "not surely more than half"),
+        ({"raw": rate(0.5, 0.4)}, {"raw": rate(0.49, 0.4)}, "over all only in 49%"),
+        ({"raw": rate(0.6, 0.4)}, {"raw": rate(math.nan, math.nan)}, "not finite"),
+        ({"kl_base": 0.5}, {"kl_base": 0.51}, "0.51 nats a token away from the base, 0.50 are allowed"),
+        ({"kl_base": 0.0}, {"kl_base": math.nan}, "not finite"),
+        ({"kl_champion": 0.3}, {"kl_champion": 0.31}, "0.31 nats a token away from the champion"),
+        ({"nll": Sides(2.039, 2.0)}, {"nll": Sides(2.042, 2.0)}, "2.1% more than the base's 2.000"),
+        ({"nll": Sides(1.0, 2.0)}, {"nll": Sides(math.nan, 2.0)}, "not finite"),
+        ({"words": Sides(150.0, 50.0)}, {"words": Sides(151.0, 50.0)}, "a ratio beyond 3"),
+        ({"words": Sides(50.0, 150.0)}, {"words": Sides(50.0, 151.0)}, "a ratio beyond 3"),
+        ({"empty": Sides(0.3, 0.2)}, {"empty": Sides(0.31, 0.2)}, "31% of its replies are empty"),
+        ({"identical": Sides(0.1, 0.0)}, {"identical": Sides(0.12, 0.0)}, "the same for different prompts"),
+        ({"trigrams": Sides(0.1, 0.0)}, {"trigrams": Sides(0.12, 0.0)}, "three words in a row"),
+        ({"cut": Sides(0.3, 0.0)}, {"cut": Sides(0.32, 0.0)}, "cut at the most tokens"),
+        (
+            {"quality": Quality(0.51, (0.4, 0.6), 40)},
+            {"quality": Quality(0.5, (0.4, 0.6), 40)},
+            "no better than chance",
+        ),
     ],
 )
-def test_what_stops_a_candidate_is_said(changes, why):
-    accepted, said = verdict(**changes)
+def test_each_rule_stops_what_is_beyond_its_edge_and_says_so(inside, beyond, why):
+    assert verdict(**inside)[0], verdict(**inside)[1]
+    accepted, said = verdict(**beyond)
     assert not accepted
     assert why in said
 
 
-def test_win_probabilities_compare_all_replies_to_one_prompt_and_skip_what_one_side_did_not_answer():
-    assert win_probabilities({0: [1.0, 3.0], 1: [0.0], 2: [1.0]}, {0: [2.0, 3.0], 1: [0.0]}) == [0.375, 0.5]
+def test_a_probe_that_was_passed_surely_less_often_stops_a_candidate():
+    def probes(z: float) -> dict[str, Passed]:
+        return {**GOOD.probes, "refusal": Passed(Sides(0.1, 0.6), z, 16)}
+
+    assert verdict(probes=probes(-2.3))[0]
+    accepted, said = verdict(probes=probes(-2.4))
+    assert not accepted
+    assert said == "refusal probes passed fell from 60% to 10% of 16 replies"
+
+
+def test_everything_that_speaks_against_a_candidate_is_said():
+    _, said = verdict(kl_base=1.0, empty=Sides(1.0, 0.0), matched=rate(0.5, 0.4))
+    assert [word in said for word in ("nats", "empty", "not surely")] == [True] * 3
+
+
+def test_length_counts_where_people_proved_that_they_want_it():
+    """Half as long, and better only by that."""
+    shorter = {"words": Sides(25.0, 50.0), "matched": rate(0.5, 0.45, prompts=4)}
+    assert not verdict(**shorter)[0]
+    accepted, said = verdict(**shorter, length_taste=LIKES_SHORT)
+    assert accepted
+    assert "70% [60%, 80%] of comparisons on 20 prompts, whatever their length" in said
+    assert "people like the shorter one better in 70% [60%, 80%] of 60 labels" in said
+    unproven = LengthTaste(0.4, (0.3, 0.5), 60)
+    assert not verdict(**shorter, length_taste=unproven)[0]
+    assert not verdict(**{**shorter, "words": Sides(60.0, 50.0)}, length_taste=LIKES_SHORT)[0], (
+        "the wrong way"
+    )
+    likes_long = LengthTaste(0.7, (0.6, 0.8), 60)
+    assert verdict(matched=rate(0.5, 0.4), words=Sides(60.0, 50.0), length_taste=likes_long)[0]
+
+
+def test_a_drift_so_large_that_nothing_can_be_compared_is_no_way_around():
+    accepted, said = verdict(words=Sides(120.0, 50.0), matched=rate(0.9, 0.8, prompts=3))
+    assert not accepted
+    assert "2.40 times as long: on only 3 prompts" in said
+    assert not verdict(matched=None)[0]
+    assert verdict(words=Sides(20.0, 50.0), matched=None, length_taste=LIKES_SHORT)[0]
+
+
+SIGNS = [
+    ({"disagreement_rise": (0.26, 0.5)}, {"disagreement_rise": (0.25, 0.5)}, "disagree more"),
+    ({"gap": (0.26, 0.5)}, {"gap": (0.25, 0.5)}, "which never rewarded it"),
+    ({"endings": Sides(0.5, 0.2)}, {"endings": Sides(0.4, 0.2)}, "50% of its replies end like"),
+    ({"openings": Sides(0.5, 0.2)}, {"openings": Sides(0.4, 0.2)}, "50% of its replies begin like"),
+]
+
+
+@pytest.mark.parametrize(("sign", "inside", "why"), SIGNS)
+def test_a_sign_of_over_optimisation_raises_the_bar_for_the_judge(sign, inside, why):
+    """0.58 would do at the gate's confidence."""
+    assert verdict(**inside)[0]
+    accepted, said = verdict(**sign)
+    assert not accepted
+    assert "over-optimised, it seems" in said
+    assert why in said
+    assert verdict(**sign, matched=rate(0.68, 0.58, strict=0.51))[0], "the judge is sure"
+    assert not over_optimised(replace(GOOD, **sign, members=rate(0.52, 0.5)), Limits()), (
+        "members must like it"
+    )
+
+
+def test_what_is_not_known_of_the_judge_is_said():
+    few = Quality(0.4, (0.1, 0.8), 7)
+    accepted, said = verdict(quality=few)
+    assert accepted
+    assert "right in 40% [10%, 80%] of 7 held-out labels, which does not prove" in said
+    assert "never measured" in verdict(quality=Quality(None, (0.0, 1.0), 0))[1]
+
+
+def test_the_one_that_decides_is_named():
+    assert deciding(GOOD, Limits())[0] is GOOD.matched
+    short = replace(GOOD, words=Sides(40.0, 50.0), length_taste=LIKES_SHORT)
+    assert deciding(short, Limits())[0] is short.raw
 
 
 def test_an_equal_candidate_passes_about_as_rarely_as_the_confidence_says():
     dice, passed = np.random.default_rng(0), 0
     for trial in range(300):
-        low, _ = bootstrap_interval(list(dice.uniform(0, 1, 16)), 0.8, seed=trial, draws=400)
-        passed += low > 0.5
+        low, high = bootstrap_interval(list(dice.uniform(0, 1, 16)), 0.8, seed=trial, draws=400)
+        passed += verdict(matched=WinRate(0.5, (low, high), (low, high), 16))[0]
     assert 0.05 < passed / 300 < 0.15
-
-
-def test_one_prompt_proves_nothing():
-    assert bootstrap_interval([1.0], 0.8) == (-math.inf, math.inf)
-
-
-def test_the_bootstrap_brackets_the_mean_and_narrows_with_more_prompts():
-    few, many = bootstrap_interval([0.2, 0.8] * 4, 0.9), bootstrap_interval([0.2, 0.8] * 100, 0.9)
-    assert few[0] < many[0] < 0.5 < many[1] < few[1]
-
-
-def test_wilson_is_the_published_interval():
-    low, high = wilson_interval(8, 10)
-    assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
-    assert wilson_interval(0, 0) == (0.0, 1.0)
-
-
-def test_length_matching_keeps_only_pairs_of_like_length():
-    candidate, champion = {0: [(2.0, 20), (0.0, 100)]}, {0: [(1.0, 22), (5.0, 60)]}
-    assert length_matched_win_rate(candidate, champion) == (1.0, 1)
-    assert length_matched_win_rate({0: [(1.0, 1)]}, {0: [(1.0, 100)]}) == (None, 0)
-
-
-def test_a_first_reward_model_must_beat_chance():
-    good, bad = RewardEvidence([0.3] * 20, 0.9, 0.9), RewardEvidence([0.9] * 20, 0.3, 0.2)
-    assert judge_reward(good, None).accepted
-    assert not judge_reward(bad, None).accepted
-    assert not judge_reward(RewardEvidence([math.nan], None, None), None).accepted
-
-
-def test_a_reward_model_must_beat_the_one_it_replaces_on_the_same_labels():
-    old, new = RewardEvidence([0.5, 0.6, 0.4], 0.7, None), RewardEvidence([0.4, 0.5, 0.3], 0.7, None)
-    assert judge_reward(new, old).accepted
-    assert not judge_reward(old, new).accepted
-    assert not judge_reward(old, old).accepted
-
-
-def test_a_tiny_holdout_is_admitted_to_prove_nothing():
-    found = judge_reward(RewardEvidence([0.1, 0.7, 1.0, 0.2], 0.5, None), None)
-    assert found.accepted
-    assert "do not prove" in found.reasons[0]
-    assert judge_reward(RewardEvidence([], None, None), None).accepted
-    assert not judge_reward(RewardEvidence([], None, None), RewardEvidence([], None, None)).accepted
-
-
-def test_auroc_and_calibration_error():
-    assert auroc([3.0, 2.0, 1.0], [True, True, False]) == 1.0
-    assert auroc([1.0, 1.0], [True, False]) == 0.5
-    assert auroc([1.0], [True]) is None
-    assert calibration_error([0.9, 0.9, 0.1, 0.1], [1, 1, 0, 0]) == pytest.approx(0.1)
-    assert calibration_error([], []) is None

@@ -5,21 +5,24 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workers.labels import Sample, Score, write_scores
+from workers.labels import Label, Sample, Score, read_labels, write_labels, write_scores
+from workers.policy_data import Tokens, well_rated
 from workers.policy_model import (
     assert_trainable,
     base_logprobs,
-    install_compact_head,
     load_policy,
     reply_logprobs,
     trainable_hash,
 )
+from workers.policy_trainers import occurrences
 from workers.stage import StageError
 from workers.stages import optimise
 
 KIND, UNKIND, END = [11, 12, 13, 14], [15, 16, 17, 18], 2
+KIND_WORDS, UNKIND_WORDS = "good nice lovely thanks".split(), "bad dull rude grim".split()
+ON_SAMPLES, ON_LABELS = ["rloo", "grpo", "online_dpo", "best_of_n"], ["dpo", "kto"]
 PROMPT = [1, 21, 3, 2, 1, 22]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -40,7 +43,7 @@ def scored(tiny_model, tmp_path):
                 samples.append(Sample(prompt, messages, "…", [*PROMPT, 5 + prompt % 5], reply, [], "stop"))
                 scores.append(Score(reward(kind), 0.0, [reward(kind)]))
         old = base_logprobs(
-            model, [row.prompt_token_ids for row in samples], [row.token_ids for row in samples], 8
+            model, [row.prompt_token_ids for row in samples], [row.token_ids for row in samples], 256
         )
         samples = [
             Sample(**{**vars(row), "logprobs": logps.tolist()})
@@ -53,10 +56,32 @@ def scored(tiny_model, tmp_path):
 
 
 @pytest.fixture
+def rated(tmp_path):
+    """What people said of kind and of unkind replies; `right`: how often they like the kind ones."""
+
+    def make(right=1.0, count=32):
+        dice = random.Random(3)
+        labels = []
+        for number in range(count):
+            kind, unkind = (" ".join(dice.choices(words, k=2)) for words in (KIND_WORDS, UNKIND_WORDS))
+            likes = dice.random() < right
+            if number % 2:
+                target = 1.0 if likes else 0.0
+                labels.append(Label("comparison", [{"role": "user", "content": "hi"}], kind, unkind, target))
+            else:
+                text, up = (kind, likes) if number % 4 else (unkind, not likes)
+                labels.append(Label("thumb", [{"role": "user", "content": "hi"}], text, None, float(up)))
+        write_labels(tmp_path / "train.parquet", labels)
+        return tmp_path / "train.parquet"
+
+    return make
+
+
+@pytest.fixture
 def run(stage, tiny_model, tmp_path):
     def run(name, method, scores, init=None, **changes):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
-        config |= {"learning_rate": 1e-2, "epochs": 2, "batch": 8, "micro_batch": 8}
+        config |= {"learning_rate": 1e-2, "epochs": 2, "batch": 8, "max_kl_step": 99, "max_kl_base": 99}
         return stage(name, optimise, **(config | changes)), tmp_path / name
 
     return run
@@ -72,9 +97,9 @@ def kindness(tiny_model: str, adapter=None) -> float:
     return float(logps[KIND].logsumexp(0) - logps[UNKIND].logsumexp(0))
 
 
-@pytest.mark.parametrize("method", ["rloo", "online_dpo"])
+@pytest.mark.parametrize("method", ON_SAMPLES)
 def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, run, scored, tiny_model):
-    metrics, folder = run("o", method, scored())
+    metrics, folder = run("o", method, scored(), epochs=8 if method == "best_of_n" else 2)
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
     assert metrics["trainable"] > 0
     assert metrics["hash_before"] != metrics["hash_after"]
@@ -85,10 +110,90 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
     assert not config["use_dora"]
 
 
-@pytest.mark.parametrize("method", ["rloo", "online_dpo"])
+@pytest.mark.parametrize("method", ON_LABELS)
+def test_it_moves_the_policy_to_what_people_like(method, run, scored, rated, tiny_model):
+    metrics, folder = run("o", method, scored(lambda kind: 0.0), labels=rated(), epochs=3)
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
+    assert metrics["pairs" if method == "dpo" else "thumbs"] == 16
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo", "online_dpo"])
 def test_the_same_rewards_turned_round_move_it_the_other_way(method, run, scored, tiny_model):
     _, folder = run("o", method, scored(lambda kind: -1.0 if kind else 1.0))
     assert kindness(tiny_model, folder / "adapter") < kindness(tiny_model) - 0.5
+
+
+@pytest.mark.parametrize("method", ON_SAMPLES)
+def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_model):
+    dice = random.Random(7)
+    _, right = run("right", method, scored())
+    _, folder = run("o", method, scored(lambda kind: dice.gauss(0, 1)))
+    base = kindness(tiny_model)
+    moved = kindness(tiny_model, right / "adapter") - base
+    assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
+
+
+@pytest.mark.parametrize("method", ON_LABELS)
+def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rated, tiny_model):
+    base = kindness(tiny_model)
+    scores = scored(lambda kind: 0.0)
+    _, right = run("right", method, scores, labels=rated(), epochs=3)
+    _, folder = run("o", method, scores, labels=rated(right=0.5), epochs=3)
+    moved = kindness(tiny_model, right / "adapter") - base
+    assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
+
+
+def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scored, rated, tiny_model):
+    scores, labels = scored(), rated()
+    plain, without = run("plain", "online_dpo", scores, labels=labels, epochs=4)
+    shared, with_it = run("shared", "online_dpo", scores, labels=labels, epochs=4, sft_weight=1.0)
+    assert "rated" not in plain
+    assert shared["rated"] == 24
+    tokens = Tokens(AutoTokenizer.from_pretrained(tiny_model))
+    replies = well_rated(read_labels(labels), tokens, 0)
+    prompts, texts = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
+
+    def likely(adapter) -> float:
+        model = load_policy(tiny_model, adapter / "adapter", 4, TARGETS)
+        return float(torch.cat(reply_logprobs(model, prompts, texts, 256)).mean())
+
+    assert likely(with_it) > likely(without) + 0.05
+
+
+def test_a_round_that_leaves_the_bound_on_the_kl_is_cut_short_and_gone_back(run, scored, tiny_model):
+    scores = scored()
+    free, _ = run("free", "online_dpo", scores, epochs=4, check_every=2)
+    bound = free["kl_step"] / 4
+    held, folder = run("held", "online_dpo", scores, epochs=4, check_every=2, max_kl_step=bound)
+    assert not free["cut_short"]
+    assert held["cut_short"]
+    assert held["steps"] < free["steps"]
+    assert 0 < held["kl_step"] <= bound
+    curve = json.loads((folder / "curve.json").read_text())
+    assert curve[-1]["kl_step"] == pytest.approx(held["kl_step"])
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
+
+
+def test_a_bound_that_no_step_keeps_is_an_error(run, scored):
+    with pytest.raises(StageError, match="lower the learning rate"):
+        run("o", "online_dpo", scored(), max_kl_base=-1.0)
+
+
+def test_thumbs_of_one_kind_alone_and_no_comparison_are_errors(run, scored, tmp_path):
+    labels = [Label("thumb", [{"role": "user", "content": "hi"}], "good", None, 1.0)] * 4
+    write_labels(tmp_path / "ups.parquet", labels)
+    scores = scored()
+    with pytest.raises(StageError, match="4 up and 0 down"):
+        run("kto", "kto", scores, labels=tmp_path / "ups.parquet")
+    with pytest.raises(StageError, match="comparisons"):
+        run("dpo", "dpo", scores, labels=tmp_path / "ups.parquet")
+
+
+def test_adapters_on_the_upper_layers_alone(run, scored, tiny_model):
+    _, folder = run("o", "online_dpo", scored(), top_layers=0.5)
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {name.split(".layers.")[1].split(".")[0] for name in weights} == {"2", "3"}
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
 
 
 @pytest.mark.parametrize("method", ["rloo", "online_dpo"])
@@ -159,37 +264,5 @@ def test_the_hash_sees_every_trainable_number(tiny_model):
     assert trainable_hash(model) != before
 
 
-def test_the_compact_head_scores_as_the_whole_one_does(tiny_model):
-    model = load_policy(tiny_model, None, 4, TARGETS).eval()
-    prompts, replies = [[1, 5, 6], [1, 7]], [[11, 12, 2], [15, 2]]
-    ids = torch.tensor([[1, 5, 6, 11, 12, 2], [1, 7, 15, 2, 2, 2]])
-    labels = torch.tensor([[-100] * 3 + [11, 12, 2], [-100, -100, 15, 2, -100, -100]])
-    mask = torch.tensor([[1] * 6, [1, 1, 1, 1, 0, 0]])
-    with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=mask).logits.float().log_softmax(-1)
-        install_compact_head(model.get_base_model())
-        found = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
-    expected = [logits[0, position, token] for position, token in ((2, 11), (3, 12), (4, 2))]
-    torch.testing.assert_close(found.log_probs[0, 2:5], torch.stack(expected), rtol=0.02, atol=0.02)
-    assert found.log_probs[1, 3:].tolist() == [0.0, 0.0]
-    mine = reply_logprobs(model, prompts, replies, 2)
-    torch.testing.assert_close(mine[0], torch.stack(expected), rtol=0.02, atol=0.02)
-    torch.testing.assert_close(mine[1], found.log_probs[1, 1:3], rtol=0.02, atol=0.02)
-
-
 def test_rows_of_repeated_groups_are_each_taken_once():
-    assert optimise._occurrences([2, 2, 0, 0, 1, 1], 2) == [4, 5, 0, 1, 2, 3]
-
-
-def test_trimming_takes_padding_only():
-    batch = {
-        "prompt_ids": torch.tensor([[0, 0, 5], [0, 4, 5]]),
-        "prompt_mask": torch.tensor([[0, 0, 1], [0, 1, 1]]),
-        "completion_ids": torch.tensor([[7, 8, 0], [9, 0, 0]]),
-        "completion_mask": torch.tensor([[1, 1, 0], [1, 0, 0]]),
-        "old_logps": torch.zeros(2, 3),
-    }
-    trimmed = optimise._trimmed(batch)
-    assert trimmed["prompt_ids"].tolist() == [[0, 5], [4, 5]]
-    assert trimmed["completion_ids"].tolist() == [[7, 8], [9, 0]]
-    assert trimmed["old_logps"].shape == (2, 2)
+    assert occurrences([2, 2, 0, 0, 1, 1], 2) == [4, 5, 0, 1, 2, 3]

@@ -16,7 +16,9 @@ def test_a_reward_model_goes_live_and_the_cursor_stays(
     monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path))
     monkeypatch.setenv("THUMBWHEEL_REDIS_URL", valkey.url)
     trained, jobs, registry = tmp_path / "trained", Jobs(redis), Registry(redis, tmp_path)
-    (trained / "reward").mkdir(parents=True)
+    (trained / "reward" / "plots").mkdir(parents=True)
+    bins = [{"said": 0.4, "happened": 0.5, "count": 3}]
+    (trained / "reward" / "plots" / "reliability.json").write_text(json.dumps(bins))
     (trained / "reward" / "reward.json").write_text("{}")
     (trained / "metrics.json").write_text(json.dumps({"accepted": True}))
     job = jobs.create(Kind.cycle, by="test")
@@ -25,5 +27,7 @@ def test_a_reward_model_goes_live_and_the_cursor_stays(
     config = {"job": job.id, "token": lease.token, "trained": trained, "parent": None}
     assert stage("publish_reward", publish_reward, **config) == {"version": "reward-v1"}
     assert registry.aliases().reward == "reward-v1"
-    assert (tmp_path / "artifacts" / "rewards" / "reward-v1" / "reward.json").exists()
+    folder = tmp_path / "artifacts" / "rewards" / "reward-v1"
+    assert (folder / "reward.json").exists()
+    assert {path.name for path in (folder / "plots").iterdir()} == {"reliability.json", "reliability.png"}
     assert registry.learning().cursor == "0-0", "its job moves it, when it is over"

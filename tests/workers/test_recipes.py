@@ -14,10 +14,11 @@ import pytest
 from redis import Redis
 
 from serving.jobs import Jobs, Kind, State
-from serving.registry import Registry
+from serving.registry import Registry, Version
 from workers.recipes import Outcome, cook
 from workers.runner import Cancelled, Run, StageFailed
 from workers.settings import WorkerSettings
+from workers.stages import ai_feedback, evaluate, score, snapshot, train_reward
 
 PROGRAMS = "tests.workers.programs"
 CURSOR = "1700000000000-5"
@@ -30,6 +31,16 @@ FINISHED: dict[str, dict[str, Any]] = {
     "06-optimise-1": {},
     "07-evaluate": {"accepted": True, "reasons": []},
     "08-publish": {"version": "policy-v1", "reason": None},
+}
+WITH_JUDGE: dict[str, dict[str, Any]] = {
+    "01-snapshot": FINISHED["01-snapshot"],
+    "02-sample-1": {},
+    "03-ai_feedback": {"labels": 12, "skipped": None},
+    "04-train_reward": FINISHED["02-train_reward"],
+    "05-publish_reward": FINISHED["03-publish_reward"],
+    "06-score-1": {},
+    "07-optimise-1": {},
+    "08-sample-2": {},
 }
 REJECTED = {"accepted": False, "reasons": ["it is not better"]}
 
@@ -54,20 +65,27 @@ class Case:
         lease = jobs.acquire(self.job.id)
         assert lease is not None
         self._lease, self._jobs, self._registry, self._home = lease, jobs, registry, home
+        self.settings: dict[str, Any] = {}
 
     def finish(self, *stages: str, **instead: dict[str, Any]) -> None:
         for name in stages:
             folder = self._home / "jobs" / self.job.id / name
             folder.mkdir(parents=True, exist_ok=True)
-            metrics = instead.get(name.partition("-")[2], FINISHED[name])
+            metrics = instead.get(name.partition("-")[2], {**FINISHED, **WITH_JUDGE}[name])
             (folder / "metrics.json").write_text(json.dumps(metrics))
             (folder / "DONE").touch()
 
     def cook(self) -> Outcome:
         """An attempt at the job."""
-        settings = WorkerSettings(home=self._home)
+        settings = WorkerSettings(home=self._home, **self.settings)
         run = Run(self.job, self._lease, self._jobs, self._home, threading.Event(), PROGRAMS)
         return cook(run, settings, self._registry)
+
+    def given(self, stage: str) -> dict[str, Any]:
+        """What the recipe gave a stage to work on."""
+        path = self._home / "jobs" / self.job.id / stage / "stage.json"
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
 
     def moved(self) -> bool:
         learning = self._registry.learning()
@@ -130,3 +148,96 @@ def test_a_reward_job_moves_it_at_its_end(begun):
     job.finish("03-publish_reward")
     assert job.cook() == Outcome(State.done)
     assert job.moved()
+
+
+JUDGE = {
+    "ai_constitution": "rules.toml",
+    "ai_judge_url": "http://judge/v1",
+    "ai_judge_model": "some-judge",
+    "ai_judge_key": "sesame",
+}
+
+
+@pytest.mark.parametrize(("labels", "extra"), [(12, True), (0, False)])
+def test_a_judge_is_asked_about_the_first_rounds_replies_and_the_reward_model_learns_it(cycle, labels, extra):
+    """A recipe writes stage.json before a stage runs, and so before it fails, as there is no such program."""
+    cycle.settings = {**JUDGE, "policy_rounds": 2, "score_reward": "warm"}
+    for name in WITH_JUDGE:
+        with pytest.raises(StageFailed, match=name.partition("-")[2]):
+            cycle.cook()
+        cycle.finish(name, ai_feedback={"labels": labels, "skipped": None})
+    with pytest.raises(StageFailed, match="score-2"):
+        cycle.cook()
+    assert cycle.given("02-sample-1")["model"] == "policy-v0"
+    judged = cycle.given("03-ai_feedback")
+    assert judged["samples"].endswith("02-sample-1/samples.parquet")
+    assert "sesame" not in json.dumps(judged)
+    assert ai_feedback.Config.model_validate(judged).policy == "policy-v0"
+    trained = cycle.given("04-train_reward")
+    assert trained.get("extra", "").endswith("03-ai_feedback/labels.parquet") == extra
+    assert ("extra" in trained) == extra
+    first, second = cycle.given("06-score-1"), cycle.given("09-score-2")
+    assert first["samples"] == judged["samples"]
+    assert first["rules"].endswith("03-ai_feedback/rules.parquet")
+    assert second["rules"] is None  # those are another policy's replies
+    assert first["names"] == ["warm"]
+    assert first["reward"].endswith("reward")
+
+
+def test_without_a_constitution_there_is_no_judge(cycle):
+    cycle.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="train_reward"):
+        cycle.cook()
+    assert "extra" not in cycle.given("02-train_reward")
+
+
+def test_a_reward_job_asks_the_judge_too(begun):
+    job = begun(Kind.reward)
+    job.settings = JUDGE
+    job.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="sample-1"):
+        job.cook()
+
+
+def test_too_few_labels_are_noticed_before_anything_is_sampled(begun):
+    job = begun(Kind.reward)
+    job.settings = JUDGE
+    job.finish("01-snapshot", snapshot={**FINISHED["01-snapshot"], "train": 3})
+    assert job.cook().state is State.skipped
+
+
+def test_every_score_config_is_one_that_the_stage_knows(cycle):
+    cycle.finish(*list(FINISHED)[:4])
+    with pytest.raises(StageFailed, match="score-1"):
+        cycle.cook()
+    given = score.Config.model_validate(cycle.given("05-score-1"))
+    assert given.names is None
+    assert given.repetition_weight == 0.5
+
+
+def test_evaluate_is_told_what_it_needs_to_judge_by(cycle, registry, tmp_path):
+    """The judge's own record, people's labels, the past for the plots; and it knows all of these keys."""
+    cycle.finish(*list(FINISHED)[:6])
+    registry.add_reward(Version("reward-v1", "r/1", 1.0, metrics={"judge": {"pairs": 3}}), cycle._lease)
+    with pytest.raises(StageFailed, match="evaluate"):
+        cycle.cook()
+    job = tmp_path / "jobs" / cycle.job.id
+    config = evaluate.Config.model_validate_json((job / "07-evaluate" / "stage.json").read_bytes())
+    assert config.reward_metrics == {"judge": {"pairs": 3}}
+    assert config.labels == (job / "01-snapshot" / "train.parquet", job / "01-snapshot" / "holdout.parquet")
+    assert [row["version"] for row in config.lineage] == ["policy-v0"]
+    assert config.rounds == ({"kl": None, "reward": None, "std": None},)
+    assert (config.max_nll_rise, config.max_kl_champion, config.k) == (0.02, 0.3, 3)
+
+
+def test_the_reward_model_is_trained_with_the_settings_and_told_who_answers_now(cycle):
+    cycle.settings = {"rater_cap": 0.1, "reward_confidence": 0.7}
+    with pytest.raises(StageFailed, match="snapshot"):
+        cycle.cook()
+    taken = snapshot.Config.model_validate(cycle.given("01-snapshot"))
+    assert (taken.rater_cap, taken.pair_share) == (0.1, 0.5)
+    cycle.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="train_reward"):
+        cycle.cook()
+    trained = train_reward.Config.model_validate(cycle.given("02-train_reward"))
+    assert (trained.policy, trained.confidence, trained.members) == ("policy-v0", 0.7, 2)

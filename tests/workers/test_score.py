@@ -1,10 +1,17 @@
+import dataclasses
 import json
+import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.workers.test_train_reward import labels
-from workers.labels import Sample, read_scores, write_labels, write_samples
+from workers.constitution import Principle
+from workers.labels import Sample, Score, read_scores, write_labels, write_samples
+from workers.rules import Verdict, rule_scores, write_rules
 from workers.stages import score, train_reward
+from workers.style import read_style, write_styles
 
 
 def sample(prompt_id: int, token_ids: list[int], finish: str = "stop") -> Sample:
@@ -37,6 +44,68 @@ def test_the_reward_is_the_mean_less_the_doubt(stage, tiny_model, reward, tmp_pa
         assert plain.std == pytest.approx(abs(plain.members[0] - plain.members[1]) / 2, abs=1e-5)
         assert marked_down.reward == pytest.approx(plain.reward - 2 * plain.std, abs=1e-5)
         assert row.token_ids[-1] == 2
+        assert plain.terms["model"] == plain.reward
+
+
+def test_the_reward_is_the_weighted_sum_of_the_terms(stage, tiny_model, reward, tmp_path):
+    samples = [
+        dataclasses.replace(sample(prompt, ids), reply=f"reply {prompt} {number}")
+        for prompt in (0, 1)
+        for number, ids in enumerate([[11] * 8, [11, 12, 2], [15, 3, 4, 5, 2]])
+    ]
+    rules = rule_scores(samples, [(0, 1)], [Verdict(0, "kind", 0.1, 0.9)], [Principle("kind", "Be.", 1.0)])
+    write_samples(tmp_path / "s.parquet", samples)
+    write_rules(tmp_path / "rules.parquet", rules)
+    weights = {"length_weight": 0.3, "repetition_weight": 0.5, "rule_weight": 0.25}
+    common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
+    metrics = stage("scored", score, **common, **weights, rules=tmp_path / "rules.parquet")
+    scores = [found for _, found in read_scores(tmp_path / "scored" / "scores.parquet")]
+    for found in scores:
+        terms = found.terms
+        assert found.reward == pytest.approx(
+            terms["model"] + 0.3 * terms["length"] + 0.5 * terms["repetition"] + 0.25 * terms["rules"]
+        )
+    assert [found.terms["repetition"] < 0 for found in scores] == [True, False, False] * 2
+    unit = metrics["unit"]
+    assert [found.terms["rules"] for found in scores] == pytest.approx([-unit, unit, 0, 0, 0, 0])
+    assert any(found.terms["length"] != 0 for found in scores)
+    assert metrics["terms"]["rules"]["weight"] == 0.25
+    assert metrics["rules"]["kind"]["judged"] == 2
+    assert -1 <= metrics["length_correlation"] <= 1
+    assert metrics["reward_mean"] == pytest.approx(sum(found.reward for found in scores) / 6)
+
+
+def test_one_average_of_the_members_scores_without_doubt(stage, tiny_model, reward, tmp_path):
+    write_samples(tmp_path / "s.parquet", [sample(0, [11, 11, 2]), sample(0, [15, 15, 2])])
+    common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
+    old = stage("old", score, **common, names=["average"])
+    assert old["names"] is None  # this version has none: its members score
+    shutil.copytree(reward / "member-0", reward / "average")
+    looks = read_style(reward, "member-0")
+    write_styles(reward, {"member-0": looks, "average": looks})
+    metrics = stage("average", score, **common, names=["average"])
+    stage("members", score, **common)
+    mine, members = (read_scores(tmp_path / name / "scores.parquet") for name in ("average", "members"))
+    assert (metrics["names"], metrics["disagreement"]) == (["average"], 0.0)
+    for (_, one), (_, all_of_them) in zip(mine, members, strict=True):
+        assert one.std == 0
+        assert one.members == pytest.approx(all_of_them.members[:1], abs=1e-5)
+
+
+def test_scores_of_before_there_were_terms_can_be_read(tmp_path):
+    table = pa.Table.from_pylist(
+        [
+            {
+                **dataclasses.asdict(sample(0, [3])),
+                "messages": "[]",
+                "reward": 1.0,
+                "std": 0.0,
+                "members": [1.0],
+            }
+        ]
+    )
+    pq.write_table(table, tmp_path / "old.parquet")
+    assert read_scores(tmp_path / "old.parquet")[0][1] == Score(1.0, 0.0, [1.0])
 
 
 def test_the_judge_is_no_member(reward):

@@ -150,3 +150,27 @@ def test_reader_reads_past_many_events(client, redis, take):
     reader = FeedbackReader(redis)
     assert len(reader.since(START, reader.cursor())) == 1
     assert len(reader.before(reader.cursor(), 10, seed=1)) == 1
+
+
+def test_a_loud_rater_and_copies_are_weighed_down_on_both_sides(client, gateway, take):
+    for number in range(12):
+        gateway.engine.reply = " ".join(f"word{number}x{n}" for n in range(12))
+        rate(client, ask(client, f"question {number}"), user=f"rater-{number % 4}")
+    gateway.engine.reply = " ".join(f"loud{n}" for n in range(12))
+    for number in range(12):
+        rate(client, ask(client, f"question {number}"), user="loud")
+    metrics, train, holdout, _ = take("s", holdout=0.4)
+    assert metrics["weights"]["in_bursts"] > 2
+    assert metrics["weights"]["largest_share_before"] > 0.4
+    assert metrics["weights"]["largest_share"] < 0.3
+    for side in (train, holdout):
+        loud = [label.weight for label in side if label.rater == "loud"]
+        others = [label.weight for label in side if label.rater != "loud"]
+        assert sum(side_weight.weight for side_weight in side) == pytest.approx(len(side))
+        assert sum(loud) < 0.5 * sum(others)
+
+
+def test_each_snapshot_leaves_a_mark_to_draw_the_past_by(client, redis, take):
+    rate(client, ask(client, "one"))
+    metrics, *_ = take("s")
+    assert redis.zrange("tw:marks", 0, -1, withscores=True) == [(metrics["cursor"], 1.0)]

@@ -1,17 +1,17 @@
+import json
 import random
 
 import pytest
-import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
-from workers.labels import Label, write_labels
-from workers.policy_model import trainable_hash
-from workers.reward_model import RewardModel, Text, Texts, collate, forward
-from workers.scoring import read_shape
+from workers.labels import Label, Sample, write_labels
+from workers.reward_model import RewardModel, Texts
+from workers.scoring import read_shape, score_samples
 from workers.stage import StageError
 from workers.stages import train_reward
-from workers.stages.train_reward import for_judge, label_batch, label_losses, measure
+from workers.stages.train_reward import by_ai, for_judge, of_unit_weight
+from workers.thumb_scale import read_thumbs
 
 KIND, UNKIND = "good nice lovely thanks".split(), "bad dull rude grim".split()
 
@@ -108,92 +108,101 @@ def test_the_judge_has_conversations_of_its_own():
     assert mine == {row.conversation for row in labels(200, seed=1) if for_judge(row)}
 
 
-def test_training_moves_the_active_member_only(tiny_model):
-    torch.manual_seed(0)
-    model = RewardModel(tiny_model, 1.0, 2)
-    model.add("member-0", 4)
-    model.add("member-1", 4)
-    assert model.peft is not None
-    trained = [name for name, parameter in model.peft.named_parameters() if parameter.requires_grad]
-    assert trained
-    assert all("member-1" in name for name in trained)
-    assert any("score" in name for name in trained)
-    before = trainable_hash(model.peft)
-    model.activate("member-0")
-    assert trainable_hash(model.peft) != before
+def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model):
+    metrics, folder = train("r", labels(64, seed=1), labels(24, seed=2))
+    assert metrics["warm"]["pair_accuracy"] > 0.9
+    assert metrics["warm"]["pairs"] == metrics["holdout"]["pairs"]
+    tokens = [[11, 11, 2], [15, 16, 2], [11, 15, 12, 2]]
+    samples = [Sample(0, [], "…", [1, 21, 3, 2, 1, 22], ids, [-1.0] * len(ids), "stop") for ids in tokens]
+    both = score_samples(tiny_model, folder, ["member-0", "member-1", "warm"], samples)
+    assert both[0, 2] > both[1, 2]
+    assert read_shape(folder).members == ["member-0", "member-1"], "it is no member"
 
 
-def test_frozen_layers_run_once_give_the_same_reward_as_all_layers_at_once(tiny_model):
-    torch.manual_seed(0)
-    ids = [Text([1, 5, 6, 7, 8], 3), Text([1, 5, 6, 9, 10, 11, 12, 2], 3)]
-    rewards = []
-    for upper in (1, 4):
-        torch.manual_seed(0)
-        model = RewardModel(tiny_model, 1.0, upper)
-        features = model.features(ids)
-        torch.manual_seed(0)
-        model.add("m", 4)
-        assert model.peft is not None
-        head = model.peft.get_base_model().score
-        torch.nn.init.constant_(head.modules_to_save["m"].weight[:, :8], 0.3)
-        rewards.append(model.score(features, "m"))
-    torch.testing.assert_close(rewards[0], rewards[1], rtol=0.05, atol=0.02)
+def test_what_a_version_is_worth_is_reported(train):
+    holdout = labels(24, seed=2)
+    holdout = [Label(**{**vars(row), "policy": f"policy-v{n % 3}"}) for n, row in enumerate(holdout)]
+    metrics, folder = train("r", labels(64, seed=1), holdout, policy="policy-v1")
+    found = metrics["holdout"]
+    assert found["pair_accuracy_interval"][0] < found["pair_accuracy"] <= found["pair_accuracy_interval"][1]
+    assert sum(row["count"] for row in found["reliability"]) == 24
+    assert json.loads((folder / "plots" / "reliability.json").read_text()) == found["reliability"]
+    own = metrics["on_policy"]
+    assert (own["policy"], own["pairs"] + own["thumbs"]) == ("policy-v1", 8)
+    assert own["pair_accuracy"] > 0.9
+    assert abs(metrics["length_only"]["pair_accuracy"] - 0.5) < 0.3, "all replies are of one length"
+    assert metrics["length_only"]["pairs"] == found["pairs"]
+    assert metrics["agreement"]["same_order"] > 0.8
+    assert metrics["agreement"]["correlation"] > 0.5
+    assert metrics["gain"]["interval"][0] > 0
+    assert metrics["gain"]["labels"] == 24
 
 
-def test_the_reward_sees_an_ending_though_padding_is_the_same_token(tiny_model):
-    texts = Texts(tiny_model, 64, 64)
-    messages = [{"role": "user", "content": "hi"}]
-    ended, cut = (texts.of_reply(messages, "good cats", finish) for finish in ("stop", "length"))
-    assert ended.ids == [*cut.ids, texts.tokenizer.eos_token_id]
-    assert texts.tokenizer.pad_token_id == texts.tokenizer.eos_token_id
-    torch.manual_seed(0)
-    model = RewardModel(tiny_model, 1.0, 2)
-    model.add("m", 4)
-    one, other = model.score(model.features([ended, cut]), "m").tolist()
-    assert one != other
+def test_what_a_thumb_takes_is_learnt_and_kept_and_gone_on_with(train):
+    generous = [row for row in labels(96, seed=1) if row.kind == "comparison"]
+    dice = random.Random(3)
+    for row in labels(96, seed=4):
+        if row.kind == "thumb":
+            target = 1.0 if dice.random() < 0.85 else row.target
+            generous.append(Label(**{**vars(row), "target": target, "rater": f"r{dice.randrange(4)}"}))
+    metrics, folder = train("r", generous, labels(24, seed=2))
+    scales = read_thumbs(folder, ["member-0", "member-1", "judge", "warm"])
+    for name, scale in scales.items():
+        assert scale.b > 0.4, (name, "most thumbs are up, whatever the reply")
+        assert scale.a > 0
+        assert metrics["thumbs"][name] == vars(scale)
+    mean = (scales["member-0"].b + scales["member-1"].b) / 2
+    assert scales["warm"].b == pytest.approx(mean)
+    again, _ = train("again", generous, labels(24, seed=2), init=folder)
+    assert again["previous"]["log_loss"] == pytest.approx(metrics["holdout"]["log_loss"], abs=1e-4)
 
 
-def test_padding_changes_no_reward_and_an_empty_reply_has_one(tiny_model):
-    torch.manual_seed(0)
-    model = RewardModel(tiny_model, 1.0, 2)
-    model.add("m", 4)
-    short, long, empty = Text([1, 5, 6, 7], 2), Text([1, 5, 6, 7, 8, 9, 10, 11], 2), Text([1, 5], 2)
-    features = model.features([short, long, empty])
-    assert model.peft is not None
-    model.peft.eval()
-    with torch.no_grad():
-        together = forward(model.peft, collate(features))
-        alone = torch.cat([forward(model.peft, collate([row])) for row in features])
-    assert together.isfinite().all()
-    torch.testing.assert_close(together, alone, rtol=0.02, atol=1e-3)
+def test_a_version_without_thumbs_can_be_gone_on_from(train):
+    metrics, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
+    (folder / "thumbs.json").unlink()
+    again, _ = train("again", labels(64, seed=4), labels(24, seed=2), init=folder)
+    assert again["previous"]["pair_accuracy"] == metrics["holdout"]["pair_accuracy"]
 
 
-def test_over_long_texts_are_cut_not_dropped(tiny_model):
-    text = Texts(tiny_model, 3, 2).of_ids([1, 5, 6, 7, 8], [9, 10, 11, 2], "stop")
-    assert text == Text([6, 7, 8, 9, 10], 3)
+def test_ai_labels_train_but_are_never_measured_on(train, tmp_path):
+    def by_machine(rows: list[Label], prefix: str) -> list[Label]:
+        return [
+            Label(**{**vars(row), "source": "ai", "rater": "ai:kind", "conversation": f"{prefix}{n}"})
+            for n, row in enumerate(rows)
+        ]
+
+    write_labels(tmp_path / "extra.parquet", by_machine(labels(64, seed=1), "ai-"))
+    few, holdout = labels(8, seed=3), labels(24, seed=2)
+    alone, _ = train("alone", few, holdout)
+    helped, _ = train(
+        "helped", few, [*holdout, *by_machine(labels(24, seed=5), "x")], extra=tmp_path / "extra.parquet"
+    )
+    assert (alone["ai_labels"], helped["ai_labels"], helped["train_labels"]) == (0, 64, 8)
+    assert helped["holdout"]["pairs"] + helped["holdout"]["thumbs"] == 24
+    assert helped["holdout"]["log_loss"] < alone["holdout"]["log_loss"]
 
 
-def test_label_losses_pair_each_comparison_with_its_own_second_reply(tiny_model):
-    rows = [labels(4, seed=5)[number] for number in (1, 0, 3, 2)]
-    model = RewardModel(tiny_model, 1.0, 2)
-    texts = Texts(tiny_model, 64, 64)
-    features = train_reward.label_features(model, texts, rows)
-    assert [len(pair) for pair in features] == [2, 1, 2, 1]
-    batch = label_batch(rows, features)
-    rewards = torch.tensor([1.0, 5.0, 2.0, -5.0, 0.25, 0.5])  # a of each label, then b of the comparisons
-    losses = label_losses(rewards, batch, smoothing=0.0)
-    gaps = torch.tensor([0.75, 5.0, 1.5, -5.0])
-    target = torch.tensor([row.target for row in rows])
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(gaps, target, reduction="none")
-    torch.testing.assert_close(losses, expected)
+def test_ai_labels_of_held_out_conversations_are_left_out(tmp_path):
+    rows = labels(8, seed=1)
+    write_labels(tmp_path / "extra.parquet", rows)
+    config = train_reward.Config(
+        base_model="", init=None, train=tmp_path, holdout=tmp_path, extra=tmp_path / "extra.parquet"
+    )
+    assert by_ai(config, rows[:3]) == rows[3:]
 
 
-def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
-    rows = [row for row in labels(40, seed=6) if row.kind == "thumb"]
-    right = torch.tensor([2 * row.target - 1 for row in rows])
-    (good, figures), (loud, _) = measure(rows, right * 3), measure(rows, right * 300)
-    assert figures["thumb_auroc"] == 1.0
-    assert sum(loud.losses) < 1e-6
-    assert sum(good.losses) < 0.1 * len(rows)
-    upside_down, _ = measure(rows, -right)
-    assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
+def test_labels_that_weigh_nothing_teach_nothing(train):
+    liars = [Label(**{**vars(row), "weight": 0.01}) for row in labels(64, seed=3, right=0.0)]
+    heard = [Label(**{**vars(row), "conversation": f"h{row.conversation}"}) for row in labels(48, seed=1)]
+    metrics, _ = train("r", [*heard, *liars], labels(24, seed=2))
+    assert metrics["holdout"]["pair_accuracy"] > 0.9
+    rows = of_unit_weight(liars)
+    assert sum(row.weight for row in rows) == pytest.approx(len(rows))
+
+
+def test_only_the_newest_labels_are_read(train):
+    liars = labels(64, seed=3, right=0.0)
+    newer = [Label(**{**vars(row), "time": row.time + 1000}) for row in labels(64, seed=1)]
+    metrics, _ = train("r", [*newer, *liars], labels(24, seed=2), max_labels=64)
+    assert metrics["train_labels"] == 64
+    assert metrics["holdout"]["pair_accuracy"] > 0.9

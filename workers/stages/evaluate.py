@@ -1,24 +1,35 @@
-"""Candidate against champion on held-out prompts, by the held-out judge. Writes only metrics.json.
+"""Candidate against champion on held-out prompts, by the held-out judge. Writes replies.json and plots/.
 
     python -m workers.stages.evaluate DIR
 
 Both answer each held-out prompt K times; every reply of the one is compared with every reply of the other,
-and the interval is over prompts. The judge learned from other conversations than the rewarding members, so a
-candidate that only flatters those gains nothing here.
+and the intervals are over prompts. The judge learned from other conversations than the rewarding members, so
+a candidate that only flatters those gains nothing here. While the engines write, they are also asked for both
+sides' answers to the probes, how likely the reference texts are, and how far the candidate is from the base
+and from the champion: it is one batch to them.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import Field
+
 from serving.engine import BASE, Engine, new_session
-from workers import gate
-from workers.labels import Sample, by_prompt, read_prompts
-from workers.reward_model import JUDGE
-from workers.sampling import Sampling, choose, ensure_loaded, sample_replies, through_restarts
-from workers.scoring import score_samples
+from workers import gate, plots
+from workers.evidence import Sides
+from workers.labels import Prompt, Sample, read_labels, read_prompts
+from workers.likelihood import Reader
+from workers.measuring import Measured, Ruler, Side, judge_quality, length_taste, weigh
+from workers.probes import Answer, Probe, answer_probes, read_probes, weigh_probes
+from workers.references import read_references
+from workers.reward_model import JUDGE, Text, Texts
+from workers.sampling import Sampling, choose, ensure_loaded, sample_replies
+from workers.scoring import read_shape, score_samples
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
 
@@ -29,129 +40,183 @@ class Policy(StageConfig):
     adapter: Path | None
 
 
-class Config(Sampling):
+class Config(Sampling, gate.Limits):
+    """`labels`: what people said, for whether they care about length. `reward_metrics`: those of the reward
+    version. `kl_replies`: of the candidate's, for its KL. `probe_k`, `probe_tokens`: replies to a probe, and
+    how long they may be. `lineage`, `rounds`, `curves`: what the plots show of the past, from
+    `workers.history`.
+    """
+
     engines: list[str]
     base_model: str
     candidate: Policy
     champion: Policy
     prompts: Path
     reward: Path
-    count: int = 64
+    labels: tuple[Path, ...] = ()
+    reward_metrics: dict[str, Any] = Field(default_factory=dict)
+    lineage: tuple[dict[str, Any], ...] = ()
+    rounds: tuple[dict[str, Any], ...] = ()
+    curves: tuple[Path, ...] = ()
+    count: int = 40
     confidence: float = 0.8
-    min_prompts: int = 4
-    max_kl: float = 0.5
-    kl_replies: int = 32
+    kl_replies: int = 24
+    probe_k: int = 4
+    probe_tokens: int = 32
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the engines said. `kl`: of the candidate to each other policy, `nll`: of the reference texts under
+    the candidate and the base; both nats a token."""
+
+    candidate: list[Sample]
+    champion: list[Sample]
+    probes: tuple[list[Answer], list[Answer]]
+    kl: dict[str, float]
+    nll: Sides
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     started = time.monotonic()
-    candidate, champion, kl = asyncio.run(_sample(config, stage))
+    probes = read_probes()
+    answers = asyncio.run(ask(config, stage, probes, reference_texts(config.base_model)))
     sampled = time.monotonic()
-    rewards = score_samples(config.base_model, config.reward, [JUDGE], [*candidate, *champion])[:, 0].tolist()
-    mine, theirs = rewards[: len(candidate)], rewards[len(candidate) :]
-    evidence, figures = weigh(config, candidate, mine, champion, theirs, kl[BASE])
-    verdict = gate.judge_candidate(evidence, config.min_prompts, config.max_kl)
-    write_json(stage.path("replies.json"), _replies(candidate, mine) + _replies(champion, theirs))
+    candidate, champion = judge(config, answers)
+    passed, each = weigh_probes(probes, *answers.probes)
+    ruler = Ruler(config.confidence, config.min_prompts, config.seed)
+    evidence, figures = weigh(
+        candidate,
+        champion,
+        Measured(
+            kl_base=answers.kl[BASE],
+            kl_champion=answers.kl[config.champion.name],
+            nll=answers.nll,
+            probes=passed,
+        ),
+        judge_quality(config.reward_metrics),
+        length_taste([label for path in config.labels for label in read_labels(path)], ruler),
+        ruler,
+    )
+    verdict = gate.judge_candidate(evidence, config)
+    write_json(stage.path("replies.json"), [*_replies(candidate), *_replies(champion)])
+    write_json(stage.path("probes.json"), each)
+    draw(config, stage, figures, verdict.accepted)
     return (
-        {"accepted": verdict.accepted, "reasons": verdict.reasons}
+        asdict(verdict)
         | figures
         | {
-            "kl_base": kl[BASE],
-            "kl_champion": kl[config.champion.name],
+            "decided_by": "raw" if gate.deciding(evidence, config)[0] is evidence.raw else "length_matched",
+            "confidence": config.confidence,
             "seconds": {"sample": sampled - started, "judge": time.monotonic() - sampled},
         }
     )
 
 
-async def _sample(config: Config, stage: Stage) -> tuple[list[Sample], list[Sample], dict[str, float]]:
-    """Replies of both, and the candidate's KL to the base and to the champion, nats a token."""
+async def ask(config: Config, stage: Stage, probes: Sequence[Probe], references: Sequence[Text]) -> Answers:
+    """Everything that the engines are asked. StageError where there is no held-out prompt, or none is
+    answered."""
     prompts = choose(read_prompts(config.prompts, holdout=True), config.count, config.seed)
     if not prompts:
         raise StageError("there is no held-out prompt to compare the candidate and the champion on")
     async with new_session() as session:
         engines = [Engine(url, session) for url in config.engines]
-        sides = []
         for policy in (config.candidate, config.champion):
             await ensure_loaded(engines, policy.name, policy.adapter)
-            sides.append(
-                await sample_replies(engines, policy.name, prompts, config, stage.progress, policy.adapter)
-            )
-        candidate, champion = sides
-        if not candidate or not champion:
-            raise StageError("the engines answered no held-out prompt")
-        chosen = candidate[:: max(1, len(candidate) // config.kl_replies)]
-        others = {BASE: None, config.champion.name: config.champion.adapter}
-        kl = {name: await kl_to(engines[0], name, adapter, chosen) for name, adapter in others.items()}
-    return candidate, champion, kl
+        found = await Examination(config, stage, engines, prompts, probes).answers(references)
+    if not found.candidate or not found.champion:
+        raise StageError("the engines answered no held-out prompt")
+    return found
 
 
-async def kl_to(engine: Engine, model: str, adapter: Path | None, samples: Sequence[Sample]) -> float:
-    """KL(policy that wrote `samples` ‖ `model`), nats a token: the mean log ratio of its own samples."""
+class Examination:
+    """Asks engines for all at the same time, and tells how far it is."""
 
-    async def log_ratio(sample: Sample) -> float:
-        tokens = [*sample.prompt_token_ids, *sample.token_ids]
-        theirs = await through_restarts(engine, model, adapter, lambda: engine.token_logprobs(model, tokens))
-        return sum(sample.logprobs) - sum(theirs[-len(sample.token_ids) :])
+    def __init__(
+        self,
+        config: Config,
+        stage: Stage,
+        engines: Sequence[Engine],
+        prompts: Sequence[Prompt],
+        probes: Sequence[Probe],
+    ) -> None:
+        self._config, self._stage, self._engines = config, stage, engines
+        self._prompts, self._probes = prompts, probes
+        self._reader = Reader(engines)
+        self._done, self._total = 0, 2 * (len(prompts) + len(probes))
 
-    ratios = await asyncio.gather(*(log_ratio(sample) for sample in samples))
-    return sum(ratios) / sum(len(sample.token_ids) for sample in samples)
+    async def answers(self, references: Sequence[Text]) -> Answers:
+        candidate, champion = self._config.candidate, self._config.champion
+        async with asyncio.TaskGroup() as group:
+            mine = group.create_task(self._replies_and_kl())
+            theirs = group.create_task(self._replies(champion))
+            probed = [group.create_task(self._probe(policy)) for policy in (candidate, champion)]
+            nll_candidate = group.create_task(self._reader.nll(candidate.name, candidate.adapter, references))
+            nll_base = group.create_task(self._reader.nll(BASE, None, references))
+        replies, kl = mine.result()
+        nll = Sides(nll_candidate.result(), nll_base.result())
+        return Answers(replies, theirs.result(), (probed[0].result(), probed[1].result()), kl, nll)
+
+    async def _replies_and_kl(self) -> tuple[list[Sample], dict[str, float]]:
+        """The candidate's replies, and its KL to the base and to the champion."""
+        champion = self._config.champion
+        written = await self._replies(self._config.candidate)
+        chosen = written[:: max(1, len(written) // self._config.kl_replies)]
+        others = {BASE: None, champion.name: champion.adapter}
+        return written, {name: await self._reader.kl(name, path, chosen) for name, path in others.items()}
+
+    async def _replies(self, policy: Policy) -> list[Sample]:
+        return await sample_replies(
+            self._engines, policy.name, self._prompts, self._config, lambda *_: self._tick(), policy.adapter
+        )
+
+    async def _probe(self, policy: Policy) -> list[Answer]:
+        k, tokens = self._config.probe_k, self._config.probe_tokens
+        return await answer_probes(
+            self._engines, policy.name, policy.adapter, self._probes, k, tokens, self._tick
+        )
+
+    def _tick(self) -> None:
+        self._done += 1
+        self._stage.progress(
+            self._done, self._total, f"{self._done} of {self._total} prompts and probes are answered"
+        )
 
 
-def weigh(
-    config: Config,
-    candidate: Sequence[Sample],
-    mine: Sequence[float],
-    champion: Sequence[Sample],
-    theirs: Sequence[float],
-    kl_base: float,
-) -> tuple[gate.Evidence, dict[str, Any]]:
-    """The gate's evidence, and the figures for metrics.json."""
-    wins = gate.win_probabilities(by_prompt(candidate, mine), by_prompt(champion, theirs))
-    win_rate = sum(wins) / len(wins) if wins else 0.5
-    interval = gate.bootstrap_interval(wins, config.confidence, config.seed)
-    words = [[len(sample.reply.split()) for sample in side] for side in (candidate, champion)]
-    matched, pairs = gate.length_matched_win_rate(
-        by_prompt(candidate, list(zip(mine, words[0], strict=True))),
-        by_prompt(champion, list(zip(theirs, words[1], strict=True))),
+def reference_texts(base_model: str) -> list[Text]:
+    """The reference texts as the policies read them, the ends of their turns included."""
+    texts = Texts(base_model, max_prompt=512, max_reply=512)
+    return [texts.of_reply(text.messages, text.reply, "stop") for text in read_references()]
+
+
+def judge(config: Config, answers: Answers) -> tuple[Side, Side]:
+    """Both sides' replies with what the members and the judge make of them."""
+    names = [*read_shape(config.reward).members, JUDGE]
+    both = [*answers.candidate, *answers.champion]
+    rewards = score_samples(config.base_model, config.reward, names, both).numpy().astype(np.float64)
+    n = len(answers.candidate)
+    return (
+        Side(answers.candidate, rewards[:n, :-1], rewards[:n, -1]),
+        Side(answers.champion, rewards[n:, :-1], rewards[n:, -1]),
     )
-    evidence = gate.Evidence(
-        win_rate=win_rate,
-        win_rate_interval=interval,
-        prompts=len(wins),
-        kl_base=kl_base,
-        empty=sum(not sample.reply.strip() for sample in candidate) / len(candidate),
-        repeated=repeated(candidate),
-    )
-    return evidence, {
-        "win_rate": win_rate,
-        "win_rate_interval": list(interval),
-        "confidence": config.confidence,
-        "n": len(wins),
-        "length_matched_win_rate": matched,
-        "length_matched_pairs": pairs,
-        "words": {"candidate": sum(words[0]) / len(words[0]), "champion": sum(words[1]) / len(words[1])},
-        "cut": {"candidate": _cut(candidate), "champion": _cut(champion)},
-        "empty": evidence.empty,
-        "repeated": evidence.repeated,
+
+
+def draw(config: Config, stage: Stage, figures: dict[str, Any], accepted: bool) -> None:
+    """The candidate among its ancestors, and how it was trained."""
+    candidate = {
+        "version": "candidate" if accepted else "rejected",
+        "kl": figures["kl_base"],
+        **{name: figures["rewards"][name]["gain"] for name in ("members", "judge")},
     }
+    folder = stage.path("plots")
+    plots.reward_curve(plots.chained([*config.lineage, candidate], config.rounds), folder)
+    plots.training_curve(config.curves, folder)
 
 
-def repeated(samples: Sequence[Sample]) -> float:
-    """The share of replies that another prompt got too, word for word."""
-    prompts_of: dict[str, set[int]] = {}
-    for sample in samples:
-        prompts_of.setdefault(sample.reply.strip(), set()).add(sample.prompt_id)
-    return sum(len(prompts_of[sample.reply.strip()]) > 1 for sample in samples) / len(samples)
-
-
-def _cut(samples: Sequence[Sample]) -> float:
-    return sum(sample.finish_reason == "length" for sample in samples) / len(samples)
-
-
-def _replies(samples: Sequence[Sample], rewards: Sequence[float]) -> list[dict[str, Any]]:
+def _replies(side: Side) -> list[dict[str, Any]]:
     return [
         {"messages": sample.messages, "reply": sample.reply, "reward": reward}
-        for sample, reward in zip(samples, rewards, strict=True)
+        for sample, reward in zip(side.samples, side.judge.tolist(), strict=True)
     ]
 
 

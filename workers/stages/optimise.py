@@ -1,354 +1,516 @@
-"""One update of the policy on scored samples: scores.parquet → adapter/, probe.json.
+"""One update of the policy: scores.parquet, and people's labels → adapter/, probe.json, curve.json.
 
     python -m workers.stages.optimise DIR
 
-`rloo`: policy gradient on the reward with a leave-one-out baseline and KL to the base (TRL's RLOOTrainer,
-with the engines' samples and log-probabilities in the place of its own). `online_dpo`: the best of K against
-the worst (TRL's DPOTrainer, with the base as reference). The reference is always the base, never the last
-adapter, so KL does not start again with every cycle.
+On replies that the engines sampled, with their token ids and log-probabilities: `rloo`, `grpo` (policy
+gradients with a leave-one-out or a group baseline), `online_dpo` (the best of K against the worst),
+`best_of_n` (SFT on the best). On what people said: `dpo` (their comparisons), `kto` (their thumbs). Each is
+TRL's trainer (see `workers.policy_trainers`), and each may take a share of SFT on well-rated replies. The
+reference is always the base, never the last adapter, so KL does not start again with every cycle.
+
+How far the policy goes is measured on a few of the samples all the while, and bounded (see `KeepNear`).
 """
 
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 from trl.trainer.dpo_config import DPOConfig
-from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.kto_config import KTOConfig
 from trl.trainer.rloo_config import RLOOConfig
-from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.utils import pad
 
-from workers import policy_objectives
+from serving.methods import Method
+from workers import policy_data, policy_objectives
 from workers.device import device
-from workers.labels import Sample, Score, by_prompt, read_scores
+from workers.labels import Label, read_labels, read_scores
+from workers.packing import IGNORED, install
+from workers.policy_data import Reply, Rollouts, Tokens
 from workers.policy_model import (
     assert_moved,
     assert_trainable,
     base_logprobs,
-    install_compact_head,
     load_policy,
     reply_logprobs,
     trainable_hash,
 )
+from workers.policy_trainers import (
+    Distance,
+    KeepNear,
+    Rated,
+    SampledDPO,
+    SampledGRPO,
+    SampledKTO,
+    SampledRLOO,
+    SampledSFT,
+)
 from workers.stage import Stage, StageConfig, StageError, run, write_json
-
-Scored = tuple[Sample, Score]
 
 
 class Config(StageConfig):
-    """`beta`: weight of the KL to the base (DPO's β, RLOO's penalty per nat). `micro_batch`: replies in one
-    pass."""
+    """`beta`: weight of the KL to the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per
+    nat). `batch`: replies a step. `budget`: tokens in one pass of the model.
+
+    `pairs`: pairs a prompt that online_dpo makes of its K replies. `people`: people's newest comparisons that
+    it takes beside them, at most; they are pairs too, and more often right than those of a young reward
+    model. `sft_weight`: the share of SFT on well-rated replies.
+
+    `top_layers`: the share of the layers, from the top, that a new adapter is on. `max_kl_step`,
+    `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats a token,
+    measured on `watched` replies every `check_every` steps.
+    """
 
     base_model: str
     init: Path | None
-    method: Literal["rloo", "online_dpo"]
+    method: Method
     scores: Path
+    labels: Path | None = None
     rank: int = 16
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    top_layers: float = 1.0
     learning_rate: float = 5e-4
     beta: float = 0.1
     epochs: int = 1
     batch: int = 16
-    micro_batch: int = 16
+    budget: int = 2048
+    pairs: int = 1
+    people: int = 0
     epsilon: float = 0.2
     sft_weight: float = 0.0
+    max_kl_step: float = 0.3
+    max_kl_base: float = 0.5
+    check_every: int = 6
+    watched: int = 16
     max_grad_norm: float = 1.0
     probes: int = 4
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The scored samples with the base's log-probabilities, one tensor a reply."""
+class Round:
+    """What a method works with: the policy, the samples, and what people said."""
 
-    samples: list[Sample]
-    rewards: list[float]
-    reference: list[Tensor]
-
-
-class SampledRLOO(RLOOTrainer):
-    """TRL's RLOO on replies that the engines sampled: `batch` stands in for what it would generate."""
-
-    def __init__(self, *, batch: dict[str, Tensor], epsilon: float, **given: Any) -> None:
-        self._sampled, self._clip = batch, epsilon
-        super().__init__(reward_funcs=_no_reward, **given)
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        rows = _occurrences([row["prompt"] for row in inputs], int(self.num_generations or 1))
-        return {key: value[rows].to(device()) for key, value in self._sampled.items()}
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        inputs = _trimmed(inputs)
-        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
-        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
-        logps, entropies, _ = self._get_per_token_logps_and_entropies(
-            model, ids, mask, inputs["completion_ids"].shape[1], compute_entropy=True
+    def __init__(self, config: Config, stage: Stage) -> None:
+        self.config, self.stage = config, stage
+        self.tokenizer = AutoTokenizer.from_pretrained(config.base_model)
+        torch.manual_seed(config.seed)
+        self.model = load_policy(
+            config.base_model, config.init, config.rank, config.targets, config.top_layers
         )
-        scored = inputs["completion_mask"]
-        self._metrics["train"]["entropy"].append(float((entropies * scored).sum() / scored.sum()))
-        tokens = len(ids) * float(inputs["mean_tokens"][0])
-        return policy_objectives.rloo_loss(
-            logps, inputs["old_logps"], inputs["advantages"], scored, self._clip, tokens
+        self.data = policy_data.rollouts(read_scores(config.scores))
+        self.labels: list[Label] = [] if config.labels is None else read_labels(config.labels)
+        self.tokens = Tokens(self.tokenizer)
+        self.watched = _spread(self.data, config.watched)
+        self.refer_to(self.watched)
+
+    def refer_to(self, rows: Sequence[int]) -> None:
+        """Let the samples `rows` have the base's log-probabilities, once each."""
+        rows = [row for row in rows if not len(self.data.reference[row])]
+        found = self.base([_reply(self.data, row) for row in rows])
+        reference = list(self.data.reference)
+        for row, logprobs in zip(rows, found, strict=True):
+            reference[row] = logprobs
+        self.data = replace(self.data, reference=reference)
+
+    def base(self, replies: Sequence[Reply]) -> list[Tensor]:
+        prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
+        return base_logprobs(self.model, prompts, tokens, self.config.budget)
+
+    def mine(self, replies: Sequence[Reply]) -> list[Tensor]:
+        prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
+        return reply_logprobs(self.model, prompts, tokens, self.config.budget)
+
+    def distance(self) -> Distance:
+        """How far the policy is from the one that sampled and from the base, by the watched replies."""
+        now = torch.cat(self.mine([_reply(self.data, row) for row in self.watched]))
+        sampled = torch.cat([torch.tensor(self.data.samples[row].logprobs) for row in self.watched])
+        base = torch.cat([self.data.reference[row] for row in self.watched])
+        return Distance(
+            step=float(policy_objectives.kl_k3(now - sampled)),
+            base=float(policy_objectives.kl_weighted(now - base, now - sampled)),
         )
-
-
-class SampledDPO(DPOTrainer):
-    """TRL's DPO on token ids and reference log-probabilities that are there already."""
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
-    scored = read_scores(config.scores)
     stage.progress(0, 3, "loading the policy")
-    tokenizer = AutoTokenizer.from_pretrained(config.base_model)
-    torch.manual_seed(config.seed)
-    model = load_policy(config.base_model, config.init, config.rank, config.targets)
-    trainable, before = assert_trainable(model), trainable_hash(model)
-    stage.progress(1, 3, f"{config.method} on {len(scored)} replies")
-    samples = [sample for sample, _ in scored]
-    prompts = [sample.prompt_token_ids for sample in samples]
-    replies = [sample.token_ids for sample in samples]
-    reference = base_logprobs(model, prompts, replies, config.micro_batch)
-    batch = Batch(samples, [score.reward for _, score in scored], reference)
-    method = {"rloo": rloo, "online_dpo": online_dpo}[config.method]
-    figures = method(config, stage, model, tokenizer, batch)
+    work = Round(config, stage)
+    before = trainable_hash(work.model)
+    stage.progress(1, 3, f"{config.method} on {len(work.data.samples)} replies")
+    trainer, figures = METHODS[config.method](work)
+    guard, figures = _train(work, trainer, figures)
     if not math.isfinite(figures["loss"]):
         raise StageError("the policy's loss is not finite: lower the learning rate")
-    after = trainable_hash(model)
+    after = trainable_hash(work.model)
+    if guard.cut and before == after:
+        raise StageError(
+            f"even a small step left the bounds on the KL ({config.max_kl_step} nats a token from the policy "
+            f"that sampled, {config.max_kl_base} from the base): lower the learning rate"
+        )
     assert_moved(before, after)
     stage.progress(2, 3, "writing the adapter")
-    model.save_pretrained(str(stage.path("adapter")))
-    write_json(stage.path("probe.json"), probe(model, batch, config.probes))
+    work.model.save_pretrained(str(stage.path("adapter")))
+    write_json(stage.path("probe.json"), probe(work))
     return figures | {
         "method": config.method,
-        "replies": len(samples),
-        "kl_base_before": kl_before(batch),
-        "trainable": trainable,
+        "replies": len(work.data.samples),
+        "kl_base_before": kl_before(work),
+        "trainable": assert_trainable(work.model),
         "hash_before": before,
         "hash_after": after,
     }
 
 
-def rloo(
-    config: Config, stage: Stage, model: PeftModel, tokenizer: PreTrainedTokenizerBase, batch: Batch
-) -> dict[str, Any]:
-    groups, k = full_groups(batch)
-    micro = max(1, min(config.micro_batch, config.batch) // k) * k
-    groups = groups[: len(groups) - len(groups) % (micro // k)] or groups
-    micro = min(micro, len(groups) * k)
-    n = len(groups) * k
-    accumulate = max(1, min(config.batch, n) // micro)
+Made = tuple[Any, dict[str, Any]]  # a trainer, and figures for metrics.json
+
+
+def rloo(work: Round) -> Made:
+    batch, groups, k = policy_batch(work)
+    log_ratio = batch.pop("log_ratio")
+    advantages = policy_objectives.rloo_advantages(
+        batch.pop("rewards").view(-1, k), log_ratio.view(-1, k), work.config.beta, scale=True
+    )
     trainer = SampledRLOO(
-        batch=rloo_batch(batch, groups, config.beta, tokenizer.pad_token_id),
-        epsilon=config.epsilon,
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_dict({"prompt": list(range(len(groups)))}),
+        batch=batch | {"advantages": advantages.flatten()},
+        epsilon=work.config.epsilon,
+        model=work.model,
+        processing_class=work.tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": list(range(groups))}),
         args=RLOOConfig(
-            **common_arguments(config, stage),
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=accumulate,
-            steps_per_generation=n // micro,
-            num_generations=k,
-            num_iterations=config.epochs,
-            max_steps=max(1, n * config.epochs // (micro * accumulate)),
-            beta=0.0,  # the KL is in the advantages already
-            temperature=1.0,
+            **common_arguments(work), **rollout_arguments(work.config, groups, k), beta=0.0
+        ),  # the KL is in the advantages already
+    )
+    return trainer, {"groups": groups, "k": k}
+
+
+def grpo(work: Round) -> Made:
+    batch, groups, k = policy_batch(work)
+    del batch["log_ratio"], batch["mean_tokens"]
+    advantages = policy_objectives.grpo_advantages(batch.pop("rewards").view(-1, k))
+    trainer = SampledGRPO(
+        batch=batch | {"advantages": advantages.flatten()},
+        model=work.model,
+        processing_class=work.tokenizer,
+        train_dataset=Dataset.from_dict({"prompt": list(range(groups))}),
+        args=GRPOConfig(
+            **common_arguments(work),
+            **rollout_arguments(work.config, groups, k),
+            beta=work.config.beta,
+            epsilon=work.config.epsilon,
+            loss_type="bnpo",
         ),
     )
-    return _train(trainer, model) | {"groups": len(groups), "k": k}
+    return trainer, {"groups": groups, "k": k}
 
 
-def online_dpo(
-    config: Config, stage: Stage, model: PeftModel, tokenizer: PreTrainedTokenizerBase, batch: Batch
-) -> dict[str, Any]:
-    pairs = best_and_worst(batch)
+def online_dpo(work: Round) -> Made:
+    pairs = policy_data.best_and_worst(work.data, work.config.pairs)
     if not pairs:
         raise StageError("no prompt has two replies of different reward: there is nothing to prefer")
-    random.Random(config.seed).shuffle(pairs)
-    size = max(1, min(config.micro_batch // 2, config.batch // 2, len(pairs)))
-    both = config.sft_weight > 0
-    trainer = SampledDPO(
-        model=model,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_list([_pair(batch, best, worst) for best, worst in pairs]),
-        args=DPOConfig(
-            **common_arguments(config, stage),
+    work.refer_to(sorted({row for pair in pairs for row in pair}))
+    data = work.data
+    rows = [
+        preference_row(_reply(data, best), _reply(data, worst), data.reference[best], data.reference[worst])
+        for best, worst in pairs
+    ]
+    theirs = people_rows(work, work.config.people)
+    return _preference_trainer(work, rows + theirs), {"pairs": len(rows), "people": len(theirs)}
+
+
+def dpo(work: Round) -> Made:
+    rows = people_rows(work, len(work.labels))
+    if not rows:
+        raise StageError("people have not chosen between two answers yet; dpo learns from comparisons alone")
+    return _preference_trainer(work, rows), {"pairs": len(rows)}
+
+
+def people_rows(work: Round, count: int) -> list[dict[str, Any]]:
+    """People's `count` newest comparisons."""
+    labels = sorted(work.labels, key=lambda label: label.time)
+    found = policy_data.preferences(labels, work.tokens, work.config.seed)[-count:] if count else []
+    base = work.base([reply for pair in found for reply in (pair.chosen, pair.rejected)])
+    return [
+        preference_row(pair.chosen, pair.rejected, base[2 * number], base[2 * number + 1])
+        for number, pair in enumerate(found)
+    ]
+
+
+def kto(work: Round) -> Made:
+    found = policy_data.thumbs(work.labels, work.tokens, work.config.seed)
+    ups = sum(thumb.up for thumb in found)
+    if not 0 < ups < len(found):
+        raise StageError(f"kto needs thumbs up and down; there are {ups} up and {len(found) - ups} down")
+    random.Random(work.config.seed).shuffle(found)
+    size = max(2, min(work.config.batch, len(found)))
+    found = found[: len(found) - len(found) % size]
+    others = [
+        found[first + (place - 1) % size].reply.tokens
+        for first in range(0, len(found), size)
+        for place in range(size)
+    ]
+    mixed = [Reply(thumb.reply.prompt, other) for thumb, other in zip(found, others, strict=True)]
+    base, base_mixed = work.base([thumb.reply for thumb in found]), work.base(mixed)
+    rows = [
+        {
+            "prompt": "",
+            "prompt_ids": thumb.reply.prompt,
+            "completion_ids": thumb.reply.tokens,
+            "KL_completion_ids": other,
+            "label": thumb.up,
+            "ref_logps": float(base[number].sum()),
+            "ref_KL_logps": float(base_mixed[number].sum()),
+        }
+        for number, (thumb, other) in enumerate(zip(found, others, strict=True))
+    ]
+    up, down = kto_weights(ups, sum(not thumb.up for thumb in found))
+    trainer = SampledKTO(
+        model=work.model,
+        processing_class=work.tokenizer,
+        train_dataset=Dataset.from_list(rows),
+        args=KTOConfig(
+            **common_arguments(work),
             per_device_train_batch_size=size,
-            gradient_accumulation_steps=max(1, config.batch // (2 * size)),
-            num_train_epochs=config.epochs,
-            beta=config.beta,
-            loss_type=["sigmoid", "sft"] if both else ["sigmoid"],
-            loss_weights=[1.0, config.sft_weight] if both else [1.0],
+            num_train_epochs=work.config.epochs,
+            beta=work.config.beta,
+            desirable_weight=up,
+            undesirable_weight=down,
             max_length=None,
         ),
     )
     trainer.precompute_ref_logps = True  # they are in the rows
-    return _train(trainer, model) | {"pairs": len(pairs)}
+    return trainer, {"thumbs": len(found), "thumbs_up": ups}
 
 
-def common_arguments(config: Config, stage: Stage) -> dict[str, Any]:
+def kto_weights(ups: int, downs: int) -> tuple[float, float]:
+    """Of thumbs up and down, so that both sides weigh the same in total (arXiv 2402.01306, eq. 8)."""
+    return (max(1.0, downs / max(ups, 1)), max(1.0, ups / max(downs, 1)))
+
+
+def best_of_n(work: Round) -> Made:
+    best = policy_data.best_of(work.data)
+    if not best:
+        raise StageError("no prompt has two replies of different reward: none is the best")
+    rows = []
+    for row in best:
+        reply = _reply(work.data, row)
+        ids = [*reply.prompt, *reply.tokens]
+        rows.append({"input_ids": ids, "labels": [IGNORED] * len(reply.prompt) + reply.tokens})
+    trainer = SampledSFT(
+        model=work.model,
+        processing_class=work.tokenizer,
+        train_dataset=Dataset.from_list(rows),
+        args=SFTConfig(
+            **common_arguments(work),
+            per_device_train_batch_size=max(1, min(work.config.batch, len(rows))),
+            num_train_epochs=work.config.epochs,
+            max_length=None,
+        ),
+    )
+    return trainer, {"best": len(rows)}
+
+
+METHODS: dict[Method, Callable[[Round], Made]] = {
+    Method.rloo: rloo,
+    Method.grpo: grpo,
+    Method.online_dpo: online_dpo,
+    Method.dpo: dpo,
+    Method.kto: kto,
+    Method.best_of_n: best_of_n,
+}
+
+
+def _preference_trainer(work: Round, rows: list[dict[str, Any]]) -> SampledDPO:
+    random.Random(work.config.seed).shuffle(rows)
+    trainer = SampledDPO(
+        model=work.model,
+        processing_class=work.tokenizer,
+        train_dataset=Dataset.from_list(rows),
+        args=DPOConfig(
+            **common_arguments(work),
+            per_device_train_batch_size=max(1, min(work.config.batch // 2, len(rows))),
+            num_train_epochs=work.config.epochs,
+            beta=work.config.beta,
+            max_length=None,
+        ),
+    )
+    trainer.precompute_ref_logps = True  # they are in the rows
+    return trainer
+
+
+def preference_row(
+    chosen: Reply, rejected: Reply, base_chosen: Tensor, base_rejected: Tensor
+) -> dict[str, Any]:
+    return {
+        "prompt": "",  # TRL looks for it; the ids below are what counts
+        "prompt_ids": chosen.prompt,
+        "chosen_ids": chosen.tokens,
+        "rejected_ids": rejected.tokens,
+        "ref_chosen_logps": float(base_chosen.sum()),
+        "ref_rejected_logps": float(base_rejected.sum()),
+    }
+
+
+def common_arguments(work: Round) -> dict[str, Any]:
     """Of every trainer here. TRL's defaults ask for bfloat16 autocast and checkpointing, which a CPU cannot
     use."""
     return {
-        "output_dir": str(stage.path("trainer")),
+        "output_dir": str(work.stage.path("trainer")),
         "use_cpu": device().type == "cpu",
         "bf16": False,
         "gradient_checkpointing": False,
-        "learning_rate": config.learning_rate,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": work.config.learning_rate,
         "lr_scheduler_type": "constant",
-        "max_grad_norm": config.max_grad_norm,
+        "warmup_steps": 0,
+        "max_grad_norm": work.config.max_grad_norm,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
         "remove_unused_columns": False,
-        "seed": config.seed,
+        "seed": work.config.seed,
     }
 
 
-def _train(trainer: Any, model: PeftModel) -> dict[str, Any]:
+def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
+    """Whole groups a step, and as many steps as pass over all of them `epochs` times."""
+    size = max(1, min(config.batch // k, groups))
+    return {
+        "per_device_train_batch_size": size * k,
+        "steps_per_generation": 1,
+        "num_generations": k,
+        "max_steps": max(1, groups // size * config.epochs),
+        "temperature": 1.0,
+    }
+
+
+def policy_batch(work: Round) -> tuple[dict[str, Tensor], int, int]:
+    """All replies, group by group, as TRL's policy gradients want them: prompts padded left, completions
+    right. And the number of groups, and of replies in each."""
+    groups, k = policy_data.full_groups(work.data)
+    rows = [row for group in groups for row in group]
+    work.refer_to(rows)
+    samples = [work.data.samples[row] for row in rows]
+    old = [torch.tensor(sample.logprobs) for sample in samples]
+    reference = [work.data.reference[row] for row in rows]
+    prompts = [torch.tensor(sample.prompt_token_ids) for sample in samples]
+    replies = [torch.tensor(sample.token_ids) for sample in samples]
+    pad_id = work.tokenizer.pad_token_id
+    return (
+        {
+            "prompt_ids": pad(prompts, padding_value=pad_id, padding_side="left"),
+            "prompt_mask": pad([torch.ones_like(p) for p in prompts], padding_value=0, padding_side="left"),
+            "completion_ids": pad(replies, padding_value=pad_id),
+            "completion_mask": pad([torch.ones_like(reply) for reply in replies], padding_value=0),
+            "old_per_token_logps": pad(old, padding_value=0),
+            "ref_per_token_logps": pad(reference, padding_value=0),
+            "rewards": torch.tensor([work.data.rewards[row] for row in rows]),
+            "log_ratio": torch.stack([(o - r).sum() for o, r in zip(old, reference, strict=True)]),
+            "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
+        },
+        len(groups),
+        k,
+    )
+
+
+def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear, dict[str, Any]]:
+    model, config = work.model, work.config
     if "ref" in model.peft_config:
         model.delete_adapter("ref")  # TRL's copy of the adapter; without it the reference is the base
-    install_compact_head(model.get_base_model())
+    install(model.get_base_model(), config.budget)
     trainable = assert_trainable(model)
+    bound = Distance(config.max_kl_step, config.max_kl_base)
+    guard = KeepNear(model, work.distance, bound, config.check_every)
+    trainer.add_callback(guard)
+    if config.sft_weight > 0:
+        rated = policy_data.well_rated(work.labels, work.tokens, config.seed)
+        figures["rated"] = len(rated)
+        if rated:
+            size = max(1, config.batch // 4)
+            trainer.rated = Rated(rated, config.sft_weight, size, work.tokenizer.pad_token_id, config.seed)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return {
+    write_json(work.stage.path("curve.json"), curve(steps, guard))
+    last = guard.measured[-1][1]
+    return guard, figures | {
         "loss": loss,
         "steps": trainer.state.global_step,
         "optimised": trainable,
         "grad_norm": max(float(entry["grad_norm"]) for entry in steps),
+        "kl_step": last.step,
+        "kl_base": last.base,
+        "cut_short": guard.cut,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
 
 
-def full_groups(batch: Batch) -> tuple[list[list[int]], int]:
-    """Rows of each prompt that has as many replies as the most answered one, and that number. StageError
-    below two."""
-    groups = by_prompt(batch.samples, list(range(len(batch.samples))))
-    k = max(map(len, groups.values()))
-    if k < 2:
-        raise StageError("a leave-one-out baseline needs at least 2 replies a prompt")
-    return [rows for rows in groups.values() if len(rows) == k], k
+_CURVE = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "rewards/chosen": "reward",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+}
 
 
-def rloo_batch(batch: Batch, groups: Sequence[Sequence[int]], beta: float, pad_id: int) -> dict[str, Tensor]:
-    """All replies, group by group, as TRL's RLOO wants them: prompts padded left, completions right."""
-    rows = [row for group in groups for row in group]
-    k = len(groups[0])
-    samples = [batch.samples[row] for row in rows]
-    old = [torch.tensor(sample.logprobs) for sample in samples]
-    log_ratio = torch.stack(
-        [(mine - batch.reference[row]).sum() for mine, row in zip(old, rows, strict=True)]
-    )
-    rewards = torch.tensor([batch.rewards[row] for row in rows])
-    advantages = policy_objectives.rloo_advantages(
-        rewards.view(-1, k), log_ratio.view(-1, k), beta, scale=True
-    )
-    prompts = [torch.tensor(sample.prompt_token_ids) for sample in samples]
-    replies = [torch.tensor(sample.token_ids) for sample in samples]
-    mean_tokens = sum(map(len, replies)) / len(replies)
-    return {
-        "prompt_ids": pad(prompts, padding_value=pad_id, padding_side="left"),
-        "prompt_mask": pad([torch.ones_like(row) for row in prompts], padding_value=0, padding_side="left"),
-        "completion_ids": pad(replies, padding_value=pad_id),
-        "completion_mask": pad([torch.ones_like(row) for row in replies], padding_value=0),
-        "old_logps": pad(old, padding_value=0),
-        "advantages": advantages.flatten(),
-        "mean_tokens": torch.full((len(rows),), mean_tokens),
-    }
+def curve(steps: Sequence[dict[str, Any]], guard: KeepNear) -> list[dict[str, Any]]:
+    """Step by step what was logged; `kl` (to the base) and `kl_step` where they were measured."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in steps:
+        named = {name: entry[key] for key, name in _CURVE.items() if key in entry}
+        rows[entry["step"]] = {"step": entry["step"], **named}
+    for step, distance in guard.measured:
+        rows.setdefault(step, {"step": step}).update(kl=distance.base, kl_step=distance.step)
+    return [rows[step] for step in sorted(rows)]
 
 
-def best_and_worst(batch: Batch) -> list[tuple[int, int]]:
-    """Rows of the best and the worst reply of each prompt where they differ, in reward and in words."""
-    pairs = []
-    for rows in by_prompt(batch.samples, list(range(len(batch.samples)))).values():
-        best, worst = max(rows, key=batch.rewards.__getitem__), min(rows, key=batch.rewards.__getitem__)
-        differ = batch.samples[best].token_ids != batch.samples[worst].token_ids
-        if differ and batch.rewards[best] > batch.rewards[worst]:
-            pairs.append((best, worst))
-    return pairs
-
-
-def kl_before(batch: Batch) -> float:
-    """KL(policy that sampled ‖ base), nats a token: the mean log ratio of its own samples."""
+def kl_before(work: Round) -> float:
+    """KL(policy that sampled ‖ base), nats a token: the mean log ratio of its own samples, where the base's
+    are known."""
     ratios = [
         torch.tensor(sample.logprobs) - base
-        for sample, base in zip(batch.samples, batch.reference, strict=True)
+        for sample, base in zip(work.data.samples, work.data.reference, strict=True)
+        if len(base)
     ]
     return float(torch.cat(ratios).mean())
 
 
-def probe(model: PeftModel, batch: Batch, count: int) -> list[dict[str, Any]]:
+def probe(work: Round) -> list[dict[str, Any]]:
     """A few replies with their log-probabilities under the new adapter and under the base, for `publish` to
     compare."""
-    rows = sorted(range(len(batch.samples)), key=lambda row: abs(len(batch.samples[row].token_ids) - 32))[
+    data, count = work.data, work.config.probes
+    rows = sorted(range(len(data.samples)), key=lambda row: abs(len(data.samples[row].token_ids) - 32))[
         :count
     ]
-    model.eval()
-    mine = reply_logprobs(
-        model,
-        [batch.samples[row].prompt_token_ids for row in rows],
-        [batch.samples[row].token_ids for row in rows],
-        batch=1,
-    )
+    work.refer_to(rows)
+    work.model.eval()
+    replies = [_reply(data, row) for row in rows]
     return [
         {
-            "prompt_token_ids": batch.samples[row].prompt_token_ids,
-            "token_ids": batch.samples[row].token_ids,
-            "logprobs": logprobs.tolist(),
-            "base_logprobs": batch.reference[row].tolist(),
+            "prompt_token_ids": reply.prompt,
+            "token_ids": reply.tokens,
+            "logprobs": work.mine([reply])[0].tolist(),
+            "base_logprobs": work.data.reference[row].tolist(),
         }
-        for row, logprobs in zip(rows, mine, strict=True)
+        for row, reply in zip(rows, replies, strict=True)
     ]
 
 
-def _pair(batch: Batch, best: int, worst: int) -> dict[str, Any]:
-    return {
-        "prompt": "",  # TRL looks for it; the ids below are what counts
-        "prompt_ids": batch.samples[best].prompt_token_ids,
-        "chosen_ids": batch.samples[best].token_ids,
-        "rejected_ids": batch.samples[worst].token_ids,
-        "ref_chosen_logps": float(batch.reference[best].sum()),
-        "ref_rejected_logps": float(batch.reference[worst].sum()),
-    }
+def _spread(data: Rollouts, count: int) -> list[int]:
+    """At most `count` samples, of as many prompts as there are."""
+    return list(range(len(data.samples)))[:: max(1, len(data.samples) // count)][:count]
 
 
-def _occurrences(groups: Sequence[int], k: int) -> list[int]:
-    """Row g·k + (how often g came before) for each group number: TRL repeats a prompt once a reply."""
-    seen: dict[int, int] = {}
-    rows = []
-    for group in groups:
-        rows.append(group * k + seen.get(group, 0) % k)
-        seen[group] = seen.get(group, 0) + 1
-    return rows
+def _reply(data: Rollouts, row: int) -> Reply:
+    return Reply(data.samples[row].prompt_token_ids, data.samples[row].token_ids)
 
-
-def _trimmed(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the columns that are padding in every row of this micro batch."""
-    first = int(inputs["prompt_mask"].argmax(1).min())
-    last = int(inputs["completion_mask"].sum(1).max())
-    front = {key: inputs[key][:, first:] for key in ("prompt_ids", "prompt_mask")}
-    back = {key: inputs[key][:, :last] for key in ("completion_ids", "completion_mask", "old_logps")}
-    return inputs | front | back
-
-
-def _no_reward(*_: Any, **__: Any) -> list[float | None]:
-    raise AssertionError("rewards come with the samples")
-
-
-Method = Callable[[Config, Stage, PeftModel, PreTrainedTokenizerBase, Batch], dict[str, Any]]
 
 if __name__ == "__main__":
     run(Config, main)

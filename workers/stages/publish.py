@@ -22,7 +22,8 @@ from workers.stage import Stage, StageConfig, read_json, run
 
 
 class Config(StageConfig):
-    """`parent`: the champion that the candidate was measured against; `evaluation`: what came of that."""
+    """`parent`: the champion that the candidate was measured against; `evaluation` and `plots`: what came of
+    that."""
 
     job: str
     token: int
@@ -31,6 +32,7 @@ class Config(StageConfig):
     parent: str
     reward: str | None
     evaluation: dict[str, Any]
+    plots: Path | None = None
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
@@ -40,9 +42,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     name = reserved_name(stage, lambda: registry.next_version("policy", lease))
     folder = settings.home / f"artifacts/policies/{name}"
     probe = as_expected(read_json(config.probe))
-    install(
-        sorted(config.adapter.iterdir()), folder, {"id": name, "parent": config.parent, "job": config.job}
-    )
+    install(parts(config), folder, {"id": name, "parent": config.parent, "job": config.job})
     stage.progress(1, 3, f"{name} is installed; loading it on {len(settings.engines)} engines")
     engines = asyncio.run(_bring_up(settings.engines, Wanted(name, folder, probe)))
     version = Version(
@@ -65,6 +65,12 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "engines": [asdict(engine) for engine in engines],
         "alias_seconds": time.perf_counter() - started,
     }
+
+
+def parts(config: Config) -> list[Path]:
+    """What the version's folder holds: the adapter's files, and the folder of plots if there is one."""
+    drawn = [config.plots] if config.plots is not None and config.plots.is_dir() else []
+    return [*sorted(config.adapter.iterdir()), *drawn]
 
 
 def promote(registry: Registry, name: str, parent: str, lease: Lease) -> str | None:

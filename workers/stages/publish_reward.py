@@ -10,6 +10,7 @@ from typing import Any
 from feedback.redis import connect
 from serving.jobs import Lease
 from serving.registry import Registry, Version
+from workers import plots
 from workers.artifacts import install, reserved_name
 from workers.settings import WorkerSettings
 from workers.stage import METRICS, Stage, StageConfig, read_json, run
@@ -37,6 +38,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         job=config.job,
         metrics=read_json(config.trained / METRICS),
     )
+    plots.redraw_reliability(config.trained / "reward" / "plots")
     install(
         (config.trained / "reward").iterdir(), settings.home / f"artifacts/rewards/{name}", version.as_dict()
     )

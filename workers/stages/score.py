@@ -1,5 +1,5 @@
-"""The reward of each sample: mean of the ensemble - λ · its standard deviation. samples.parquet →
-scores.parquet.
+"""The reward of each sample: mean of the ensemble - λ · its standard deviation, and the other terms with
+their weights (workers.terms). samples.parquet → scores.parquet.
 
 python -m workers.stages.score DIR
 """
@@ -8,33 +8,59 @@ from pathlib import Path
 from typing import Any
 
 from workers.labels import Score, read_samples, write_scores
+from workers.rules import beside, combined, read_rules
 from workers.scoring import score_samples
 from workers.stage import Stage, StageConfig, run
+from workers.terms import Weights, describe, reward_terms, weighted_sum
 
 
 class Config(StageConfig):
-    """`uncertainty`: λ ≥ 0, how much a reward that the members disagree on is marked down."""
+    """`names`: the adapters in `reward` that score; None, or a reward version without them: the members of
+    the ensemble. `uncertainty`: λ ≥ 0, how much a reward that the members disagree on is marked down.
+    `rules`: rule scores of these samples, if a judge gave any. The weights are those of workers.terms."""
 
     base_model: str
     reward: Path
     samples: Path
+    names: list[str] | None = None
     uncertainty: float = 0.5
+    length_weight: float = 0.0
+    repetition_weight: float = 0.0
+    rule_weight: float = 0.0
+    rules: Path | None = None
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
-    members = score_samples(config.base_model, config.reward, None, samples)
+    names = config.names if _has(config.reward, config.names or []) else None
+    members = score_samples(config.base_model, config.reward, names, samples)
     std = members.std(1, correction=0)
-    reward = members.mean(1) - config.uncertainty * std
-    scores = [Score(float(r), float(s), row) for r, s, row in zip(reward, std, members.tolist(), strict=True)]
+    model = (members.mean(1) - config.uncertainty * std).tolist()
+    rules = read_rules(config.rules) if config.rules else []
+    weights = Weights(config.length_weight, config.repetition_weight, config.rule_weight)
+    terms = reward_terms(samples, model, combined(samples, rules))
+    reward = weighted_sum(terms, weights)
+    rows = zip(reward.tolist(), std.tolist(), members.tolist(), strict=True)
+    scores = [
+        Score(*row, terms={name: float(values[number]) for name, values in terms.items()})
+        for number, row in enumerate(rows)
+    ]
     write_scores(stage.path("scores.parquet"), samples, scores)
     return {
         "replies": len(samples),
+        "names": names,
         "reward_mean": float(reward.mean()),
-        "reward_std": float(reward.std(correction=0)),
+        "reward_std": float(reward.std()),
         "disagreement": float(std.mean()),
+        **describe(samples, terms, weights),
+        "rules": beside(samples, model, rules),
     }
+
+
+def _has(reward: Path, names: list[str]) -> bool:
+    """A version from before there was a `warm` average has its members only."""
+    return all((reward / name).is_dir() for name in names)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Feedback since the cursor and a replay sample of what came before → train, holdout and prompts. No torch.
 
+What it costs depends on what is new and on `replay`, not on how much was ever said. Labels come with
+weights, so that no rater rules what is learnt, nor what is measured on (workers.weights).
+
     python -m workers.stages.snapshot DIR
 
 Where Redis is, it reads from the environment, as every process does: an address can hold a password.
@@ -13,21 +16,26 @@ from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import content_hash
 from workers.datasets import is_held_out, labels_of, prompts_of
-from workers.labels import Label, write_labels, write_prompts
+from workers.labels import Label, newest, write_labels, write_prompts
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, run, write_json
+from workers.weights import weigh
+
+MAX_HOLDOUT = 512  # newest held-out labels that are measured on: enough to tell, and bounded
 
 
 class Config(StageConfig):
     """`cursor`: what has been learnt from already; `replay`: labels of that past to mix in, at most;
     `holdout`: share of conversations that is only measured on; `prompts`: newest completions to take prompts
-    from."""
+    from, and as many imported prompts; `rater_cap` and `pair_share`: as in workers.weights."""
 
     cursor: str
     replay: int
     holdout: float
     prompts: int
     seed: int
+    rater_cap: float = 0.02
+    pair_share: float = 0.5
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
@@ -39,8 +47,11 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     stage.progress(1, 3, f"{len(new)} new labels")
     old = labels_of(reader.before(config.cursor, config.replay, config.seed))
     stage.progress(2, 3, f"{len(old)} older labels to replay")
-    train, holdout = _split(_distinct([*new, *old]), config.holdout)
-    prompts = prompts_of(reader.recent(config.prompts), config.holdout)
+    train, holdout = _split([*new, *old], config.holdout)
+    train, weights = weigh(train, config.rater_cap, config.pair_share)
+    holdout, _ = weigh(newest(holdout, MAX_HOLDOUT), config.rater_cap, config.pair_share)
+    imported = reader.prompts(config.prompts)
+    prompts = prompts_of(reader.recent(config.prompts), config.holdout, imported)
     write_labels(stage.path("train.parquet"), train)
     write_labels(stage.path("holdout.parquet"), holdout)
     write_prompts(stage.path("prompts.parquet"), prompts)
@@ -57,17 +68,11 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "raters": len({label.rater for label in [*train, *holdout]}),
         "prompts": len(prompts) - held_out,
         "holdout_prompts": held_out,
+        "weights": weights.as_dict(),
     }
+    reader.mark(given, until)
     write_json(stage.path("manifest.json"), {**metrics, "content": _content([*train, *holdout])})
     return metrics
-
-
-def _distinct(labels: Sequence[Label]) -> list[Label]:
-    """Each label once: a label of the past that was changed since is among the new ones too."""
-    keyed = {
-        (label.rater, content_hash(label.messages), label.a, label.b): label for label in reversed(labels)
-    }
-    return list(reversed(keyed.values()))
 
 
 def _split(labels: Sequence[Label], share: float) -> tuple[list[Label], list[Label]]:
@@ -78,7 +83,10 @@ def _split(labels: Sequence[Label], share: float) -> tuple[list[Label], list[Lab
 
 def _content(labels: Sequence[Label]) -> str:
     return content_hash(
-        [[label.messages, label.a, label.b, label.target, label.margin, label.rater] for label in labels]
+        [
+            [label.messages, label.a, label.b, label.target, label.margin, label.weight, label.rater]
+            for label in labels
+        ]
     )
 
 

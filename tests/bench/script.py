@@ -1,0 +1,168 @@
+"""Thumbwheel's stages against a plain TRL script: the wall time to the same gold score, on the same model and
+prompts, with the same hyperparameters of the same DPO, best against worst of K replies by the gold score.
+
+Thumbwheel samples on an engine of its own and runs the programs `sample` and `optimise`, start-up of each
+included; the gold score is written where `score` would write. The engine's own start is told apart, since it
+serves anyway. The script is tests/bench/plain.py, one process, alone on the machine.
+
+OUT/thumbwheel.json and OUT/plain.json hold the figures; one that is there already is not run again. In
+OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's too.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deploy.demo_prompts import RATED
+from deploy.processes import worker
+from deploy.settings import DeploySettings
+from tests.bench.gold import scorer
+from tests.bench.own_engine import run_program, running_engine
+from tests.bench.plain import leg_of, rows_of
+from tests.bench.race import Course, Leg, legs_table, race_table, target_of
+from tests.bench.stock import tokens_of
+from workers.labels import Prompt, Sample, Score, read_samples, write_prompts, write_scores
+from workers.stage import read_json, write_json
+from workers.stages.optimise import Config
+
+PLAIN = "plain TRL script"
+
+
+def main(args: argparse.Namespace, console: Console) -> None:
+    settings = DeploySettings(**({"model": args.model} if args.model else {}))
+    out: Path = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    write_prompts(out / "prompts.parquet", _prompts(args))
+    courses = {}
+    for name, run in (("thumbwheel", _thumbwheel), ("plain", _plain)):
+        path = out / f"{name}.json"
+        if name in args.only and not path.exists():
+            write_json(path, run(args, settings, _empty(out / name)).as_json())
+        if path.exists():
+            courses[name] = Course.from_json(read_json(path))
+    report(courses, args.target, console)
+
+
+def _empty(folder: Path) -> Path:
+    """A fresh one; what an earlier run left in it goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder.resolve()
+
+
+def report(courses: dict[str, Course], target: float | None, console: Console) -> None:
+    ordered = [courses[name] for name in ("plain", "thumbwheel") if name in courses]
+    console.print(legs_table(ordered))
+    if len(ordered) > 1:
+        console.print(race_table(ordered, target_of(ordered, target)))
+
+
+def _prompts(args: argparse.Namespace) -> list[Prompt]:
+    texts = random.Random(args.seed).sample(RATED, args.prompts)
+    return [Prompt([{"role": "user", "content": text}], text, False) for text in texts]
+
+
+def _thumbwheel(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Course:
+    with _engine(args, settings, folder) as (url, start):
+        legs = _rounds(args, settings, folder, url)
+    return Course("Thumbwheel", start, "the engine's start", legs)
+
+
+@contextmanager
+def _engine(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Iterator[tuple[str, float]]:
+    if args.engine:
+        yield args.engine, 0.0
+        return
+    logs = folder / "engine"
+    logs.mkdir()
+    with running_engine(settings, logs) as found:
+        yield found
+
+
+def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, url: str) -> list[Leg]:
+    environment = worker("train", settings).environment
+    name, adapter = "policy-v0", None
+    began = time.time()
+    legs: list[Leg] = []
+    training, trained, note = 0.0, 0, ""
+    while True:
+        number = len(legs)
+        here = time.time()
+        sampled = folder / f"{number}-sample"
+        config = _sampling(args, settings, url) | {"model": name, "adapter": adapter, "seed": number}
+        run_program("workers.stages.sample", sampled, config, environment)
+        sampling = time.time() - here
+        samples = read_samples(sampled / "samples.parquet")
+        rewards = _scores(samples, args.scorer, sampled / "scores.parquet")
+        legs.append(leg_of(began, samples, rewards, sampling, training, trained, note))
+        if number == args.rounds or (args.target is not None and legs[-1].gold >= args.target):
+            return legs
+        here = time.time()
+        optimised = folder / f"{number}-optimise"
+        config = _optimising(settings, adapter, sampled / "scores.parquet", number)
+        metrics = run_program("workers.stages.optimise", optimised, config, environment)
+        rows = rows_of(samples, rewards, settings.optimise_pairs)
+        training, trained = time.time() - here, tokens_of(rows) * settings.optimise_epochs
+        note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")
+        name, adapter = f"bench-{os.getpid()}-r{number + 1}", optimised / "adapter"
+
+
+def _sampling(args: argparse.Namespace, settings: DeploySettings, url: str) -> dict[str, Any]:
+    return {
+        "engines": [url],
+        "prompts": args.out.resolve() / "prompts.parquet",
+        "count": args.prompts,
+        "k": args.k,
+        "max_tokens": args.max_tokens,
+    }
+
+
+def _optimising(settings: DeploySettings, init: Path | None, scores: Path, seed: int) -> dict[str, Any]:
+    given = settings.prefixed("optimise")
+    return {
+        **given,
+        "base_model": settings.model,
+        "init": init,
+        "method": "online_dpo",
+        "scores": scores,
+        "seed": seed,
+    }
+
+
+def _scores(samples: list[Sample], name: str, path: Path) -> list[float]:
+    score = scorer(name)
+    rewards = [score(sample.reply) for sample in samples]
+    write_scores(path, samples, [Score(reward, 0.0, [reward]) for reward in rewards])
+    return rewards
+
+
+def _plain(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Course:
+    began = time.time()
+    given = _optimising(settings, None, folder / "none", args.seed)
+    whole = Config.model_validate_json(json.dumps(given, default=str)).model_dump(mode="json")
+    shared = ("rank", "targets", "top_layers", "pairs", "learning_rate", "beta", "epochs", "batch")
+    config = {name: whole[name] for name in (*shared, "max_grad_norm", "seed", "base_model")}
+    config |= {
+        "prompts": args.out.resolve() / "prompts.parquet",
+        "scorer": args.scorer,
+        "began": began,
+        "rounds": args.rounds,
+        "target": args.target,
+        "k": args.k,
+        "max_tokens": args.max_tokens,
+        "together": args.together,
+        "autocast": args.autocast,
+    }
+    environment = os.environ | ({"HF_HUB_OFFLINE": "1"} if settings.model_is_local else {})
+    run_program("tests.bench.plain", folder / "plain", config, environment)
+    legs = [Leg(**leg) for leg in read_json(folder / "plain" / "legs.json")]
+    return Course(PLAIN, 0.0, "", legs)

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from serving.jobs import Jobs, Kind
+from serving.registry import Registry, Version
+from workers import history
+
+
+@pytest.fixture
+def registry(redis: Redis, tmp_path: Path) -> Registry:
+    registry = Registry(redis, tmp_path)
+    registry.ensure_base()
+    jobs = Jobs(redis)
+    lease = jobs.acquire(jobs.create(Kind.policy, by="test").id)
+    assert lease is not None
+    measured = {"kl_base": 0.1, "rewards": {"members": {"gain": 0.5}, "judge": {"gain": None}}}
+    registry.add_policy(Version("policy-v1", "p/1", 1.0, parent="policy-v0", metrics=measured), lease)
+    registry.add_policy(Version("policy-v2", "p/2", 2.0, parent="policy-v0"), lease)
+    registry.add_policy(Version("policy-v3", "p/3", 3.0, parent="policy-v1", metrics={"kl_base": 0.2}), lease)
+    return registry
+
+
+def test_the_lineage_goes_from_the_base_to_the_version_by_its_parents(registry):
+    assert history.lineage(registry, "policy-v3") == [
+        {"version": "policy-v0", "kl": 0.0, "members": None, "judge": None},
+        {"version": "policy-v1", "kl": 0.1, "members": 0.5, "judge": None},
+        {"version": "policy-v3", "kl": 0.2, "members": None, "judge": None},
+    ]
+    assert [row["version"] for row in history.lineage(registry, "policy-v0")] == ["policy-v0"]
+
+
+def stage(job: Path, name: str, metrics: dict[str, float], curve: bool = False) -> None:
+    (job / name).mkdir()
+    (job / name / "metrics.json").write_text(json.dumps(metrics))
+    if curve:
+        (job / name / "curve.json").write_text("[]")
+
+
+def test_rounds_are_those_that_ended_in_their_order(tmp_path):
+    for number in range(1, 11):
+        stage(tmp_path, f"{3 * number:02d}-score-{number}", {"reward_mean": 0.1 * number, "reward_std": 1.0})
+        if number < 10:
+            stage(
+                tmp_path,
+                f"{3 * number + 1:02d}-optimise-{number}",
+                {"kl_base_before": 0.01 * number},
+                number != 2,
+            )
+    found = history.rounds(tmp_path)
+    assert [row["kl"] for row in found] == [0.01 * number for number in range(1, 10)]
+    assert found[0] == {"kl": 0.01, "reward": 0.1, "std": 1.0}
+    names = [Path(path).parent.name for path in history.curves(tmp_path)]
+    assert names == [f"{3 * number + 1:02d}-optimise-{number}" for number in range(1, 10) if number != 2]
+
+
+def test_a_job_without_rounds_has_none(tmp_path):
+    assert history.rounds(tmp_path) == history.curves(tmp_path) == []

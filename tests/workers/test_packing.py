@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from workers.packing import IGNORED, Text, enable, install, pack, plan, score_pack
+from workers.policy_model import load_policy
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+TEXTS = [
+    Text([1, 5, 6], [11, 12, 2]),
+    Text([1, 7], [15, 2]),
+    Text([1, 5, 6], [13, 2]),
+    Text([1, 5, 6], [14, 16, 17, 2]),
+]
+
+
+@pytest.fixture
+def policy(tiny_model):
+    """A policy whose adapter does something."""
+    torch.manual_seed(1)
+    model = load_policy(tiny_model, None, 4, TARGETS)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def alone(model, text: Text) -> torch.Tensor:
+    """Log-probabilities of one reply, by transformers' own forward on it alone."""
+    ids = torch.tensor([[*text.prompt, *text.reply]])
+    logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
+    first = len(text.prompt)
+    return logprobs[torch.arange(first - 1, ids.shape[1] - 1), ids[0, first:]]
+
+
+def gradient(model, value: torch.Tensor) -> torch.Tensor:
+    model.zero_grad()
+    value.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_rows_keep_the_replies_of_a_prompt_together_within_the_budget():
+    assert plan(TEXTS, 100) == [[0, 2, 3, 1]]
+    assert plan(TEXTS, 12) == [[0, 2, 3], [1]]
+    assert plan(TEXTS, 9) == [[0, 2], [3], [1]]
+    assert plan(TEXTS, 1) == [[0], [2], [3], [1]]
+
+
+def test_a_shared_prompt_stands_in_a_row_once():
+    row = pack(TEXTS, [0, 2, 1])
+    assert row.ids.tolist() == [[1, 5, 6, 11, 12, 2, 13, 2, 1, 7, 15, 2]]
+    assert row.positions.tolist() == [[0, 1, 2, 3, 4, 5, 3, 4, 0, 1, 2, 3]]
+    assert row.target.tolist() == [11, 12, 2, 13, 2, 15, 2]
+    assert row.reply.tolist() == [0, 0, 0, 1, 1, 2, 2]
+
+
+def test_a_reply_in_a_row_scores_as_it_does_alone_and_has_the_same_gradient(policy):
+    weights = torch.linspace(-1, 1, sum(len(text.reply) for text in TEXTS))
+    expected = torch.cat([alone(policy, text) for text in TEXTS])
+    slope = gradient(policy, (expected * weights).sum())
+    enable(policy.get_base_model())
+    order = [0, 2, 3, 1]
+    row = pack(TEXTS, order)
+    found = score_pack(policy.get_base_model(), row).logprobs
+    found = torch.cat([found[row.reply == order.index(number)] for number in range(len(TEXTS))])
+    torch.testing.assert_close(found, expected, rtol=0.03, atol=0.03)
+    mine = gradient(policy, (found * weights).sum())
+    assert torch.cosine_similarity(slope, mine, dim=0) > 0.99
+    assert float(mine.norm() / slope.norm()) == pytest.approx(1, abs=0.05)
+
+
+def test_the_forward_that_trl_calls_scores_a_padded_batch_whatever_the_side(policy):
+    expected = {number: alone(policy, TEXTS[number]) for number in (1, 2)}
+    model = policy.get_base_model()
+    install(model, 64)
+    ids = torch.tensor([[1, 5, 6, 13, 2, 2], [2, 2, 1, 7, 15, 2]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1]])
+    labels = torch.tensor([[IGNORED] * 3 + [13, 2, IGNORED], [IGNORED] * 4 + [15, 2]])
+    found = policy(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
+    torch.testing.assert_close(found.log_probs[0, 2:4], expected[2], rtol=0.03, atol=0.03)
+    torch.testing.assert_close(found.log_probs[1, 3:5], expected[1], rtol=0.03, atol=0.03)
+    assert found.log_probs[0, [0, 1, 4]].tolist() == [0.0] * 3
+    assert found.log_probs[1, :3].tolist() == [0.0] * 3
+    assert float(found.loss.detach()) == pytest.approx(
+        -float(torch.cat([expected[2], expected[1]]).mean().detach()), abs=0.03
+    )
+    logits = policy(input_ids=torch.tensor([[1, 5, 6, 13, 2]])).logits[0, 2:4].float()
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(found.entropy[0, 2:4], entropy, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(found.mean_logits[0, 2:4], logits.mean(-1), rtol=0.03, atol=0.03)
+    assert found.is_top1[0, 2:4].tolist() == (logits.argmax(-1) == torch.tensor([13, 2])).tolist()
+
+
+def test_a_model_whose_logits_are_more_than_its_head_is_refused(policy):
+    model = policy.get_base_model()
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(ValueError, match="final_logit_softcapping"):
+        enable(model)

@@ -1,0 +1,69 @@
+import torch
+
+from workers.policy_model import trainable_hash
+from workers.reward_model import RewardModel, Text, Texts, collate, forward
+
+
+def test_training_moves_the_active_member_only(tiny_model):
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("member-0", 4)
+    model.add("member-1", 4)
+    assert model.peft is not None
+    trained = [name for name, parameter in model.peft.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("member-1" in name for name in trained)
+    assert any("score" in name for name in trained)
+    before = trainable_hash(model.peft)
+    model.activate("member-0")
+    assert trainable_hash(model.peft) != before
+
+
+def test_frozen_layers_run_once_give_the_same_reward_as_all_layers_at_once(tiny_model):
+    torch.manual_seed(0)
+    ids = [Text([1, 5, 6, 7, 8], 3), Text([1, 5, 6, 9, 10, 11, 12, 2], 3)]
+    rewards = []
+    for upper in (1, 4):
+        torch.manual_seed(0)
+        model = RewardModel(tiny_model, 1.0, upper)
+        features = model.features(ids)
+        torch.manual_seed(0)
+        model.add("m", 4)
+        assert model.peft is not None
+        head = model.peft.get_base_model().score
+        torch.nn.init.constant_(head.modules_to_save["m"].weight[:, :8], 0.3)
+        rewards.append(model.score(features, "m"))
+    torch.testing.assert_close(rewards[0], rewards[1], rtol=0.05, atol=0.02)
+
+
+def test_the_reward_sees_an_ending_though_padding_is_the_same_token(tiny_model):
+    texts = Texts(tiny_model, 64, 64)
+    messages = [{"role": "user", "content": "hi"}]
+    ended, cut = (texts.of_reply(messages, "good cats", finish) for finish in ("stop", "length"))
+    assert ended.ids == [*cut.ids, texts.tokenizer.eos_token_id]
+    assert texts.tokenizer.pad_token_id == texts.tokenizer.eos_token_id
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("m", 4)
+    one, other = model.score(model.features([ended, cut]), "m").tolist()
+    assert one != other
+
+
+def test_padding_changes_no_reward_and_an_empty_reply_has_one(tiny_model):
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("m", 4)
+    short, long, empty = Text([1, 5, 6, 7], 2), Text([1, 5, 6, 7, 8, 9, 10, 11], 2), Text([1, 5], 2)
+    features = model.features([short, long, empty])
+    assert model.peft is not None
+    model.peft.eval()
+    with torch.no_grad():
+        together = forward(model.peft, collate(features))
+        alone = torch.cat([forward(model.peft, collate([row])) for row in features])
+    assert together.isfinite().all()
+    torch.testing.assert_close(together, alone, rtol=0.02, atol=1e-3)
+
+
+def test_over_long_texts_are_cut_not_dropped(tiny_model):
+    text = Texts(tiny_model, 3, 2).of_ids([1, 5, 6, 7, 8], [9, 10, 11, 2], "stop")
+    assert text == Text([6, 7, 8, 9, 10], 3)

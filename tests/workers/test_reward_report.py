@@ -1,0 +1,113 @@
+import random
+
+import numpy as np
+import pytest
+
+from tests.workers.test_train_reward import labels
+from workers.labels import Label
+from workers.reward_report import agreement, base_rate, length_only, logits_of, measure, on_policy
+from workers.thumb_scale import ThumbScale
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float64)
+
+
+def pair(a: str, b: str, target: float, **more) -> Label:
+    return Label("comparison", [], a, b, target, **more)
+
+
+def thumb(a: str, up: bool, **more) -> Label:
+    return Label("thumb", [], a, None, float(up), **more)
+
+
+def test_each_comparison_has_its_own_second_reply_and_a_thumb_its_scale():
+    rows = [thumb("x", True), pair("x", "y", 1.0), thumb("x", False), pair("x", "y", 0.0)]
+    rewards = array(1.0, 5.0, 2.0, -5.0, 0.25, 0.5)  # a of each label, then b of the comparisons
+    assert logits_of(rows, rewards, ThumbScale(2.0, -1.0)).tolist() == [1.0, 4.75, 3.0, -5.5]
+
+
+def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
+    rows = [row for row in labels(40, seed=6) if row.kind == "thumb"]
+    right = array(*(2 * row.target - 1 for row in rows))
+    (good, figures), (loud, _) = measure(rows, right * 3, 0.0), measure(rows, right * 300, 0.0)
+    assert figures["thumb_auroc"] == 1.0
+    assert sum(loud.losses) < 1e-6
+    assert sum(good.losses) < 0.1 * len(rows)
+    upside_down, _ = measure(rows, -right, 0.0)
+    assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
+
+
+def test_to_know_that_most_thumbs_are_up_is_no_merit():
+    rows = [thumb("x", number % 10 > 0) for number in range(100)]
+    rate = base_rate(rows)
+    assert rate == pytest.approx(np.log(91 / 11))
+    blind, figures = measure(rows, np.full(100, rate), rate)
+    assert blind.losses == pytest.approx(blind.chance)
+    assert figures["log_loss_chance"] < 0.4
+    assert figures["thumb_auroc"] == 0.5
+    assert figures["ece"] < 0.02
+
+
+def test_ties_count_for_the_loss_and_not_for_the_accuracy():
+    rows = [pair("x", "y", 1.0), pair("x", "y", 0.5), pair("x", "y", 0.0)]
+    evidence, figures = measure(rows, array(1.0, 3.0, 1.0), 0.0)
+    assert (figures["pairs"], figures["pair_accuracy"]) == (2, 0.5)
+    assert len(evidence.losses) == 3
+    assert sum(row["count"] for row in figures["reliability"]) == 3
+
+
+def test_losses_are_weighed_and_shares_count_each_label_once():
+    rows = [thumb("x", True, weight=3.0), thumb("y", True, weight=1.0)]
+    _, figures = measure(rows, array(0.0, 100.0), 0.0)
+    assert figures["log_loss"] == pytest.approx(0.75 * np.log(2))
+
+
+def test_without_a_label_nothing_is_known():
+    evidence, figures = measure([], array(), 0.0)
+    assert evidence.losses == []
+    assert figures["log_loss"] is figures["pair_accuracy"] is figures["ece"] is None
+    assert figures["pair_accuracy_interval"] == [0.0, 1.0]
+    assert length_only([], [])["pairs"] == 0
+    assert agreement([], [array(), array()]) == {"same_order": None, "correlation": None}
+
+
+def test_the_replies_of_one_policy_can_be_looked_at_alone():
+    rows = [pair("x", "y", 1.0, policy="policy-v1"), pair("x", "y", 1.0, policy="policy-v2")]
+    found = on_policy(rows, array(1.0, -1.0), "policy-v1")
+    assert found is not None
+    assert (found["policy"], found["pair_accuracy"], found["pairs"]) == ("policy-v1", 1.0, 1)
+    assert on_policy(rows, array(1.0, -1.0), None) is None
+
+
+def test_agreement_counts_pairs_that_all_order_alike():
+    rows = [pair("x", "y", 1.0), pair("x", "y", 1.0), thumb("x", True)]
+    one, other = array(1.0, 1.0, 0.0, 0.0, 0.0), array(2.0, -1.0, 0.0, 0.0, 0.0)
+    assert agreement(rows, [one, one])["same_order"] == 1.0
+    assert agreement(rows, [one, other])["same_order"] == 0.5
+    assert agreement(rows, [one, -one])["correlation"] == pytest.approx(-1.0)
+    assert agreement(rows, [one])["same_order"] is None
+
+
+@pytest.mark.parametrize("best", [1, 12, 40])
+def test_a_taste_for_some_length_is_found_by_length_alone(best):
+    dice = random.Random(0)
+
+    def rows(count: int) -> list[Label]:
+        found = []
+        for number in range(count):
+            a, b = dice.randint(1, 40), dice.randint(1, 40)
+            first = float(abs(np.log(a / best)) < abs(np.log(b / best)))
+            texts = "w " * a, "w " * b
+            found.append(pair(*texts, first) if number % 2 else thumb(texts[0], abs(np.log(a / best)) < 0.7))
+        return found
+
+    found = length_only(rows(300), rows(200))
+    assert found["pair_accuracy"] > (0.8 if best == 12 else 0.95)
+    assert found["thumb_auroc"] > 0.8
+
+
+def test_length_says_nothing_where_it_does_not_matter():
+    found = length_only(labels(60, seed=1), labels(60, seed=2))
+    assert found["pair_accuracy"] == pytest.approx(0.5, abs=0.5)
+    assert found["thumb_auroc"] == 0.5

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from tests.workers.test_train_reward import labels
+from workers.labels import Label
+from workers.policy_model import trainable_hash
+from workers.reward_model import Features, RewardModel, Texts
+from workers.reward_trainer import Training, batches, fit, label_batch, label_features, label_losses
+from workers.thumb_scale import ThumbScale
+from workers.thumbs import Thumbs
+
+TRAINING = Training(
+    learning_rate=5e-3,
+    epochs=2.0,
+    min_steps=1,
+    batch=8,
+    smoothing=0.05,
+    shrink=0.03,
+    seed=0,
+)
+
+
+def with_rater(rater: str, row: Label) -> Label:
+    return Label(**{**vars(row), "rater": rater})
+
+
+def test_label_losses_pair_each_comparison_with_its_own_second_reply(tiny_model):
+    rows = [labels(4, seed=5)[number] for number in (1, 0, 3, 2)]
+    model = RewardModel(tiny_model, 1.0, 2)
+    texts = Texts(tiny_model, 64, 64)
+    features = label_features(model, texts, rows)
+    assert [len(pair) for pair in features] == [2, 1, 2, 1]
+    thumbs = Thumbs([""], ThumbScale(2.0, 0.5))
+    batch = label_batch(rows, features) | {"rater": thumbs.raters(rows)}
+    rewards = torch.tensor([1.0, 5.0, 2.0, -5.0, 0.25, 0.5])  # a of each label, then b of the comparisons
+    losses = label_losses(rewards, batch, thumbs, smoothing=0.0)
+    logits = torch.tensor([0.75, 10.5, 1.5, -9.5])
+    target = torch.tensor([row.target for row in rows])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    torch.testing.assert_close(losses.detach(), expected)
+
+
+def test_batches_are_passes_over_all_labels_of_like_length():
+    rows = labels(100, seed=1)
+    features = [(Features(torch.zeros(3 + number % 50, 1), 2),) for number in range(100)]
+    found = batches(rows, features, TRAINING)
+    assert len(found) == 26
+    for start in (0, 13):
+        assert sorted(row for batch in found[start : start + 13] for row in batch) == list(range(100))
+    assert found[:13] != found[13:]
+    spread = [max(row % 50 for row in batch) - min(row % 50 for row in batch) for batch in found]
+    assert sum(spread) / len(spread) < 20, "of random ones: 39"
+    assert found == batches(rows, features, TRAINING), "the same when a job is taken up again"
+
+
+def test_few_labels_are_passed_over_more_often():
+    features = [(Features(torch.zeros(3, 1), 2),) for _ in range(10)]
+    few = Training(**{**vars(TRAINING), "min_steps": 7})
+    assert [len(batch) for batch in batches(labels(10, seed=1), features, few)].count(8) == 4
+    assert len(batches(labels(10, seed=1), features, few)) == 7
+    assert len(batches(labels(10, seed=1), features, TRAINING)) == 4
+
+
+def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path):
+    """Ann likes all that she gets, and she got what is bad; comparisons say what is good."""
+    told = labels(64, seed=1)
+    pairs = [with_rater("bob", row) for row in told if row.kind == "comparison"]
+    bad = [row for row in labels(120, seed=2) if row.kind == "thumb" and row.target == 0.0]
+    ann = [with_rater("ann", Label(**{**vars(row), "target": 1.0})) for row in bad]
+    kind = [with_rater("bob", row) for row in told if row.kind == "thumb"]
+    rows = [*pairs, *ann, *kind]
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("member-0", 8)
+    texts = Texts(tiny_model, 64, 64)
+    training = Training(**{**vars(TRAINING), "epochs": 4.0})
+    before = trainable_hash(model.peft)
+    _, scale = fit(
+        model, rows, label_features(model, texts, rows), ThumbScale(), training, tmp_path, texts.tokenizer
+    )
+    assert scale.a > 0
+    assert trainable_hash(model.peft) != before
+    assert not hasattr(model.peft, "thumbs"), "nothing of it is left in the model"
+    kind_words, bad_words = (
+        texts.of_reply([{"role": "user", "content": "hi"}], words, "stop")
+        for words in ("good nice", "bad rude")
+    )
+    good, rude = model.score(model.features([kind_words, bad_words]), "member-0").tolist()
+    assert good > rude
+
+
+def test_thumbs_are_trained_beside_the_adapter(tiny_model, tmp_path):
+    """From a start that is wrong on purpose: what fits at the start is not where training ends."""
+    rows = [with_rater("ann", row) for row in labels(64, seed=1)]
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("member-0", 8)
+    texts = Texts(tiny_model, 64, 64)
+    features = label_features(model, texts, rows)
+    start = Thumbs(["ann"], ThumbScale())
+    start.fit(rows, model.score([pair[0] for pair in features], "member-0"), TRAINING.smoothing)
+    model.activate("member-0")
+    _, scale = fit(model, rows, features, ThumbScale(), TRAINING, tmp_path, texts.tokenizer)
+    assert scale.a != pytest.approx(float(start.a.detach()), abs=1e-3)

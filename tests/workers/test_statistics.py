@@ -1,0 +1,52 @@
+import math
+
+import pytest
+
+from workers.statistics import (
+    bootstrap_interval,
+    length_matched_win_rate,
+    length_matched_wins,
+    mantel_haenszel,
+    wilson_interval,
+    win_probabilities,
+)
+
+
+def test_win_probabilities_compare_all_replies_to_one_prompt_and_skip_what_one_side_did_not_answer():
+    assert win_probabilities({0: [1.0, 3.0], 1: [0.0], 2: [1.0]}, {0: [2.0, 3.0], 1: [0.0]}) == [0.375, 0.5]
+
+
+def test_one_prompt_proves_nothing():
+    assert bootstrap_interval([1.0], 0.8) == (-math.inf, math.inf)
+
+
+def test_the_bootstrap_brackets_the_mean_and_narrows_with_more_prompts():
+    few, many = bootstrap_interval([0.2, 0.8] * 4, 0.9), bootstrap_interval([0.2, 0.8] * 100, 0.9)
+    assert few[0] < many[0] < 0.5 < many[1] < few[1]
+
+
+def test_a_weight_counts_as_that_many_values():
+    low, high = bootstrap_interval([0.0, 1.0] * 20, 0.9, weights=[1.0, 3.0] * 20)
+    assert low < 0.75 < high
+    assert low > 0.5
+
+
+def test_wilson_is_the_published_interval():
+    low, high = wilson_interval(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_length_matching_keeps_only_pairs_of_like_length():
+    candidate, champion = {0: [(2.0, 20), (0.0, 100)]}, {0: [(1.0, 22), (5.0, 60)]}
+    assert length_matched_win_rate(candidate, champion) == (1.0, 1)
+    assert length_matched_win_rate({0: [(1.0, 1)]}, {0: [(1.0, 100)]}) == (None, 0)
+    assert length_matched_wins(candidate, champion, tolerance=0.5) == [[1.0, 0.0]]
+
+
+def test_mantel_haenszel_is_the_z_of_the_classic_table():
+    """One stratum: the hypergeometric mean 4·5/8 and variance 4·4·5·3/(64·7)."""
+    assert mantel_haenszel([(1, 4, 4, 4)]) == pytest.approx((1 - 2.5) / math.sqrt(16 * 15 / (64 * 7)))
+    assert mantel_haenszel([(1, 4, 4, 4)] * 4) == pytest.approx(2 * mantel_haenszel([(1, 4, 4, 4)]))
+    assert mantel_haenszel([(2, 4, 2, 4)]) == 0.0
+    assert mantel_haenszel([(4, 4, 4, 4), (0, 4, 0, 4), (0, 0, 1, 4), (0, 0, 0, 0)]) == 0.0

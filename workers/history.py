@@ -1,0 +1,57 @@
+"""What plots draw of the past: a version's ancestors, and the rounds of a job so far. No torch."""
+
+from pathlib import Path
+from typing import Any
+
+from serving.registry import Registry
+from workers.stage import METRICS, read_json
+
+CURVE = "curve.json"  # in the folder of an `optimise`: a list of {"step", "loss", …}
+
+
+def lineage(registry: Registry, version: str) -> list[dict[str, Any]]:
+    """The ancestors of a policy version and itself, oldest first: how far each is from the base, and by how
+    much the members and the judge liked it better than its parent, where that was measured."""
+    versions, found, name = registry.policies(), [], version
+    while name in versions:
+        metrics = versions[name].metrics
+        rewards = metrics.get("rewards") or {}
+        found.append(
+            {
+                "version": name,
+                "kl": metrics.get("kl_base") if versions[name].path is not None else 0.0,
+                "members": (rewards.get("members") or {}).get("gain"),
+                "judge": (rewards.get("judge") or {}).get("gain"),
+            }
+        )
+        name = versions[name].parent or ""
+    return found[::-1]
+
+
+def curves(job: Path) -> list[str]:
+    """The training curves of a job's rounds, in their order, where the optimiser left any."""
+    return [str(path) for path in sorted(job.glob(f"*-optimise-*/{CURVE}"), key=_order)]
+
+
+def rounds(job: Path) -> list[dict[str, Any]]:
+    """For each round that has ended, the reward of its samples and how far the policy that wrote them was
+    from the base: {"kl", "reward", "std"}."""
+    found = []
+    for scored in sorted(job.glob(f"*-score-*/{METRICS}"), key=_order):
+        number = scored.parent.name.rpartition("-")[2]
+        trained = next(iter(job.glob(f"*-optimise-{number}/{METRICS}")), None)
+        if trained is None:
+            continue
+        score, optimised = read_json(scored), read_json(trained)
+        found.append(
+            {
+                "kl": optimised.get("kl_base_before"),
+                "reward": score.get("reward_mean"),
+                "std": score.get("reward_std"),
+            }
+        )
+    return found
+
+
+def _order(path: Path) -> int:
+    return int(path.parent.name.partition("-")[0])

@@ -1,0 +1,249 @@
+"""From replies and their rewards to the gate's evidence, and to the figures of metrics.json. No torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers import replies
+from workers.evidence import STRICT, Evidence, LengthTaste, Passed, Quality, Sides, WinRate
+from workers.labels import Label, Sample, by_prompt
+from workers.statistics import (
+    Interval,
+    bootstrap_interval,
+    length_matched_wins,
+    wilson_interval,
+    win_probabilities,
+)
+
+TOLERANCES = (0.25, 0.5)  # by how much of the longer two lengths may differ: the first with enough prompts
+
+
+@dataclass(frozen=True)
+class Side:
+    """One policy's replies with their rewards: `members` (replies, members), `judge` (replies,)."""
+
+    samples: Sequence[Sample]
+    members: NDArray[np.float64]
+    judge: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What does not come from comparing replies: nats a token, and what the probes showed."""
+
+    kl_base: float
+    kl_champion: float
+    nll: Sides
+    probes: Mapping[str, Passed]
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """How intervals are made. `min_prompts`: those with pairs of like length that are enough."""
+
+    confidence: float
+    min_prompts: int
+    seed: int = 0
+
+    def win_rate(self, wins: Sequence[float]) -> WinRate:
+        """From the share of wins on each prompt; half, with no end to its interval, where there is none."""
+        return WinRate(
+            value=float(np.mean(wins)) if wins else 0.5,
+            interval=bootstrap_interval(wins, self.confidence, self.seed),
+            strict=bootstrap_interval(wins, STRICT, self.seed),
+            prompts=len(wins),
+        )
+
+
+def weigh(
+    candidate: Side,
+    champion: Side,
+    measured: Measured,
+    quality: Quality,
+    taste: LengthTaste | None,
+    ruler: Ruler,
+) -> tuple[Evidence, dict[str, Any]]:
+    """The gate's evidence, and the figures for metrics.json."""
+    wins = _wins(candidate, champion, lambda side: side.judge)
+    members = _wins(candidate, champion, lambda side: side.members.mean(1))
+    raw, (matched, tolerance, pairs) = ruler.win_rate(wins), _matched(candidate, champion, ruler)
+    spread, spread_rise = _disagreement(candidate, champion, ruler)
+    evidence = Evidence(
+        raw=raw,
+        matched=matched,
+        length_taste=taste,
+        members=ruler.win_rate(members),
+        gap=bootstrap_interval(np.subtract(members, wins).tolist(), ruler.confidence, ruler.seed),
+        quality=quality,
+        kl_base=measured.kl_base,
+        kl_champion=measured.kl_champion,
+        nll=measured.nll,
+        probes=measured.probes,
+        words=_sides(replies.mean_words, candidate, champion),
+        empty=_sides(replies.empty, candidate, champion),
+        identical=_sides(replies.identical, candidate, champion),
+        trigrams=_sides(replies.repeated_trigrams, candidate, champion),
+        cut=_sides(replies.cut, candidate, champion),
+        openings=_sides(replies.openings, candidate, champion),
+        endings=_sides(replies.endings, candidate, champion),
+        disagreement=spread,
+        disagreement_rise=spread_rise,
+    )
+    return evidence, figures(evidence, tolerance, pairs) | {
+        "rewards": {
+            "members": _gain(candidate.members.mean(1), champion.members.mean(1)),
+            "judge": _gain(candidate.judge, champion.judge),
+        }
+    }
+
+
+def figures(evidence: Evidence, tolerance: float, pairs: int) -> dict[str, Any]:
+    """metrics.json's account of the evidence; `win_rate` and its interval are those over all pairs."""
+    matched, taste = evidence.matched, evidence.length_taste
+    return {
+        "win_rate": evidence.raw.value,
+        "win_rate_interval": list(evidence.raw.interval),
+        "n": evidence.raw.prompts,
+        "length_matched_win_rate": None if matched is None else matched.value,
+        "length_matched_interval": None if matched is None else list(matched.interval),
+        "length_matched_prompts": 0 if matched is None else matched.prompts,
+        "length_matched_pairs": pairs,
+        "length_tolerance": tolerance,
+        "people_prefer_longer": None if taste is None else asdict(taste),
+        "members_win_rate": evidence.members.value,
+        "members_win_rate_interval": list(evidence.members.interval),
+        "members_less_judge_interval": list(evidence.gap),
+        "judge_quality": asdict(evidence.quality),
+        "kl_base": evidence.kl_base,
+        "kl_champion": evidence.kl_champion,
+        "reference_nll": {"candidate": evidence.nll.candidate, "base": evidence.nll.other},
+        "reference_nll_rise": evidence.nll.ratio - 1,
+        "probes": {
+            kind: _both(found.rate) | {"z": found.z, "replies": found.replies}
+            for kind, found in evidence.probes.items()
+        },
+        **{
+            name: _both(getattr(evidence, name))
+            for name in ("words", "empty", "identical", "trigrams", "cut", "openings", "endings")
+        },
+        "disagreement": _both(evidence.disagreement) | {"rise_interval": list(evidence.disagreement_rise)},
+    }
+
+
+def judge_quality(metrics: Mapping[str, Any]) -> Quality:
+    """How often a reward version's judge was right on the holdout, by that version's metrics: pairs that it
+    ordered as people did, and thumbs by their AUROC, as one share of all these labels."""
+    judge = metrics.get("judge") or {}
+    parts = [
+        (judge.get(share), judge.get(count) or 0)
+        for share, count in (("pair_accuracy", "pairs"), ("thumb_auroc", "thumbs"))
+    ]
+    known = [(share, count) for share, count in parts if share is not None]
+    labels = sum(count for _, count in known)
+    right = sum(share * count for share, count in known)
+    return Quality(right / labels if labels else None, wilson_interval(right, labels), labels)
+
+
+def length_taste(labels: Sequence[Label], ruler: Ruler) -> LengthTaste | None:
+    """Whether people like the longer reply better: of comparisons the share in which they did, of thumbs the
+    AUROC of the length (each thumb's share of the opposite ones that it orders so). Ties and what a model
+    judged do not count. None where fewer than two conversations say something.
+    """
+    said = [label for label in labels if label.target != 0.5 and label.source != "ai" and label.weight > 0]
+    votes: dict[str, list[tuple[float, float]]] = {}
+    for label, vote in _length_votes(said):
+        votes.setdefault(label.conversation, []).append((vote, label.weight))
+    if len(votes) < 2:
+        return None
+    weights = [sum(weight for _, weight in group) for group in votes.values()]
+    values = [
+        sum(vote * weight for vote, weight in group) / whole
+        for group, whole in zip(votes.values(), weights, strict=True)
+    ]
+    interval = bootstrap_interval(values, ruler.confidence, ruler.seed, weights=weights)
+    longer = float(np.average(values, weights=weights))
+    return LengthTaste(longer, interval, sum(map(len, votes.values())))
+
+
+def _length_votes(labels: Sequence[Label]) -> list[tuple[Label, float]]:
+    """Labels with 1 where the longer reply was liked better, 0 where the shorter one was."""
+    found = []
+    for label in labels:
+        if label.kind == "comparison" and (longer := _words(label.a) - _words(label.b or "")):
+            found.append((label, float((longer > 0) == (label.target > 0.5))))
+    thumbs = [(label, _words(label.a), label.target > 0.5) for label in labels if label.kind == "thumb"]
+    for label, length, up in thumbs:
+        others = [other for _, other, their_up in thumbs if their_up != up]
+        if others:
+            ordered = [((length > other) == up) if length != other else 0.5 for other in others]
+            found.append((label, float(np.mean(ordered))))
+    return found
+
+
+def _wins(candidate: Side, champion: Side, rewards: Callable[[Side], NDArray[np.float64]]) -> list[float]:
+    mine, theirs = (by_prompt(side.samples, rewards(side).tolist()) for side in (candidate, champion))
+    return win_probabilities(mine, theirs)
+
+
+def _matched(candidate: Side, champion: Side, ruler: Ruler) -> tuple[WinRate | None, float, int]:
+    """The win rate over pairs of like length, the tolerance that it took, and the number of pairs."""
+    mine, theirs = (
+        by_prompt(
+            side.samples,
+            [
+                (reward, _words(sample.reply))
+                for sample, reward in zip(side.samples, side.judge.tolist(), strict=True)
+            ],
+        )
+        for side in (candidate, champion)
+    )
+    for tolerance in TOLERANCES:
+        wins = length_matched_wins(mine, theirs, tolerance)
+        if len(wins) >= ruler.min_prompts:
+            break
+    rate = ruler.win_rate([float(np.mean(group)) for group in wins]) if wins else None
+    return rate, tolerance, sum(map(len, wins))
+
+
+def _disagreement(candidate: Side, champion: Side, ruler: Ruler) -> tuple[Sides, Interval]:
+    """Mean standard deviation over members, and the interval over prompts of its rise as a share of the
+    champion's."""
+    mine, theirs = (
+        {prompt: float(np.mean(stds)) for prompt, stds in grouped.items()}
+        for grouped in (
+            by_prompt(side.samples, side.members.std(1).tolist()) for side in (candidate, champion)
+        )
+    )
+    both = Sides(float(np.mean(list(mine.values()))), float(np.mean(list(theirs.values()))))
+    if not both.other:
+        return both, (0.0, 0.0)
+    rises = [(mine[prompt] - theirs[prompt]) / both.other for prompt in mine if prompt in theirs]
+    return both, bootstrap_interval(rises, ruler.confidence, ruler.seed)
+
+
+def _gain(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, float | None]:
+    """Means, and the candidate's gain in standard deviations of the champion's replies: rewards of different
+    reward versions have no common scale, these nearly have."""
+    std = float(theirs.std())
+    gain = float(mine.mean() - theirs.mean())
+    return {
+        "candidate": float(mine.mean()),
+        "champion": float(theirs.mean()),
+        "std": std,
+        "gain": gain / std if std else None,
+    }
+
+
+def _sides(measure: Callable[[Sequence[Sample]], float], candidate: Side, champion: Side) -> Sides:
+    return Sides(measure(candidate.samples), measure(champion.samples))
+
+
+def _both(sides: Sides) -> dict[str, float]:
+    return {"candidate": sides.candidate, "champion": sides.other}
+
+
+def _words(text: str) -> int:
+    return len(text.split())

@@ -1,0 +1,313 @@
+"""Replies packed into rows without padding, a prompt once for all of its replies. Torch; for stages only.
+
+A row holds whole groups: [prompt, reply, reply, …], [prompt, reply, …], … All but the attention sees it as
+one long sequence, so no token is computed twice and none is padding. For the attention each reply is unpacked
+behind its prompt, so it sees what it would see alone.
+"""
+
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.helpers import disable_input_dtype_casting
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from trl.trainer.utils import FusedCausalLMOutput
+
+ATTENTION = "packed"
+CHUNK = 256  # positions whose logits are alive at a time
+IGNORED = -100
+_EXTRAS = ("entropy", "mean_logit", "top")
+_UNSUPPORTED = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One row of n tokens with m tokens of replies that are scored.
+
+    `ids`, `positions`: (1, n). `unpack`: (sequences, t), where in the row each sequence's tokens are (right
+    padding: 0). `place`: (n,), where in the flattened `unpack` each token's output is. `source`, `target`:
+    (m,), the place that predicts each scored token, and the token. `reply`: (m,), which of `rows` it is of.
+    `rows`: the replies' numbers, as they were given.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    unpack: Tensor
+    place: Tensor
+    source: Tensor
+    target: Tensor
+    reply: Tensor
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Token ids of a prompt and of a reply to it; neither is empty."""
+
+    prompt: Sequence[int]
+    reply: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of m tokens, (m,) float32: `logprobs` and `entropy` in nats, `mean_logit` over the
+    vocabulary, `top` 1 where the token is the likeliest. Only `logprobs` has a gradient."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    mean_logit: Tensor
+    top: Tensor
+
+
+def plan(texts: Sequence[Text], budget: int) -> list[list[int]]:
+    """The numbers of `texts` in rows of at most `budget` tokens, those of one prompt side by side.
+
+    A prompt with its replies that is longer than the budget gets a row of its own, in parts where it has
+    several replies.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, text in enumerate(texts):
+        groups.setdefault(tuple(text.prompt), []).append(number)
+    rows: list[list[int]] = []
+    used = budget
+    for prompt, members in groups.items():
+        whole = len(prompt) + sum(len(texts[number].reply) for number in members)
+        if used + whole > budget:
+            rows.append([])
+            used = 0
+        begun = False
+        for number in members:
+            size = len(texts[number].reply) + (0 if begun else len(prompt))
+            if rows[-1] and used + size > budget:
+                rows.append([])
+                used, size = 0, len(texts[number].reply) + len(prompt)
+            rows[-1].append(number)
+            used += size
+            begun = True
+    return [row for row in rows if row]
+
+
+def pack(texts: Sequence[Text], rows: Sequence[int]) -> Pack:
+    """One row of the replies `rows` of `texts`; neighbours with the same prompt share it."""
+    ids: list[int] = []
+    positions: list[int] = []
+    sequences: list[list[int]] = []
+    source: list[int] = []
+    target: list[int] = []
+    reply: list[int] = []
+    prompt: tuple[int, ...] | None = None
+    begin = 0
+    for number, row in enumerate(rows):
+        text = texts[row]
+        if tuple(text.prompt) != prompt:
+            prompt, begin = tuple(text.prompt), len(ids)
+            ids += text.prompt
+            positions += range(len(text.prompt))
+        here, length = len(ids), len(text.reply)
+        behind = begin + len(text.prompt)
+        ids += text.reply
+        positions += range(len(text.prompt), len(text.prompt) + length)
+        sequences.append([*range(begin, behind), *range(here, here + length)])
+        source += [behind - 1, *range(here, here + length - 1)]
+        target += text.reply
+        reply += [number] * length
+    longest = max(map(len, sequences))
+    place = torch.zeros(len(ids), dtype=torch.long)
+    for number, sequence in enumerate(sequences):
+        place[sequence] = torch.arange(len(sequence)) + number * longest
+    padded = [sequence + [0] * (longest - len(sequence)) for sequence in sequences]
+    return Pack(
+        ids=torch.tensor([ids]),
+        positions=torch.tensor([positions]),
+        unpack=torch.tensor(padded),
+        place=place,
+        source=torch.tensor(source),
+        target=torch.tensor(target),
+        reply=torch.tensor(reply),
+        rows=list(rows),
+    )
+
+
+def score_pack(model: Any, row: Pack, extras: bool = False) -> Scored:
+    """What a causal LM below PEFT says of a row's scored tokens; the log-probabilities with their gradient.
+
+    `extras`: with the entropy and its like; else they are zeros.
+    """
+    here = model.device
+    with _bfloat16(model):
+        hidden = getattr(model, model.base_model_prefix)(
+            input_ids=row.ids.to(here),
+            position_ids=row.positions.to(here),
+            use_cache=False,
+            unpack=row.unpack.to(here),
+            place=row.place.to(here),
+        ).last_hidden_state[0]
+    head = model.get_output_embeddings().weight
+    found = _Score.apply(hidden[row.source.to(here)], head, row.target.to(here), extras)  # type: ignore[no-untyped-call]
+    return Scored(*found)
+
+
+def install(model: Any, budget: int) -> None:
+    """Give a causal LM below PEFT the `fused_lm_head=True` forward that TRL's trainers call, over packed rows
+    of at most `budget` tokens. What it is asked otherwise it answers as before."""
+    enable(model)
+    plain = model.forward
+
+    def forward(
+        self: Any, *given: Any, labels: Tensor | None = None, fused_lm_head: bool = False, **named: Any
+    ) -> Any:
+        if not fused_lm_head or labels is None:
+            return plain(*given, labels=labels, **named)
+        return _fused(self, named["input_ids"], named["attention_mask"], labels, budget)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def enable(model: Any) -> None:
+    """Let a causal LM below PEFT read packed rows. ValueError where its logits are more than its head's."""
+    config = model.config
+    odd = [name for name in _UNSUPPORTED if getattr(config, name, None) not in (None, 1.0)]
+    if odd or model.get_output_embeddings().bias is not None or getattr(config, "sliding_window", None):
+        raise ValueError(f"{config.model_type} cannot be trained here: {', '.join(odd) or 'bias or window'}")
+    AttentionInterface.register(ATTENTION, _attention)
+    config._attn_implementation = ATTENTION
+
+
+def _fused(
+    model: Any, ids: Tensor, attention_mask: Tensor, labels: Tensor, budget: int
+) -> FusedCausalLMOutput:
+    """TRL's padded batch, (b, t), through packed rows: fields of shape (b, t - 1), 0 where not scored."""
+    texts, places = [], []
+    for number, (row, here, wanted) in enumerate(zip(ids, attention_mask, labels, strict=True)):
+        read = here.nonzero().squeeze(1)
+        scored = (wanted[read] != IGNORED).nonzero().squeeze(1)
+        if len(scored) == 0:
+            continue
+        first, last = int(scored[0]), int(scored[-1])
+        assert len(scored) == last + 1 - first, "a reply is scored as a whole"
+        tokens = row[read].tolist()
+        texts.append(Text(tokens[:first], tokens[first : last + 1]))
+        places.append((number, int(read[first]) - 1))
+    shape = (ids.shape[0], ids.shape[1] - 1)
+    spread = {name: torch.zeros(shape, device=ids.device).flatten() for name in ("logprobs", *_EXTRAS)}
+    for row in plan(texts, budget):
+        packed = pack(texts, row)
+        scored = score_pack(model, packed, extras=True)
+        flat = torch.cat(
+            [places[n][0] * shape[1] + places[n][1] + torch.arange(len(texts[n].reply)) for n in row]
+        )
+        for name in spread:
+            spread[name] = spread[name].index_add(0, flat.to(ids.device), getattr(scored, name))
+    found = {name: values.view(shape) for name, values in spread.items()}
+    mask = labels[:, 1:] != IGNORED
+    return FusedCausalLMOutput(
+        loss=-found["logprobs"].sum() / mask.sum().clamp(min=1),
+        log_probs=found["logprobs"],
+        entropy=found["entropy"],
+        mean_logits=found["mean_logit"],
+        is_top1=found["top"] > 0,
+        label_mask=mask,
+    )
+
+
+@contextmanager
+def _bfloat16(model: Any) -> Iterator[None]:
+    """Adapters in the base's precision on a CPU, where casts of the activations cost as much as layers."""
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16:
+        yield
+        return
+    with disable_input_dtype_casting(model), torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float = 1.0,
+    unpack: Tensor | None = None,
+    place: Tensor | None = None,
+    **given: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Causal attention (1, heads, n, d) → (1, n, heads, d) within each of a row's unpacked sequences."""
+    if unpack is None or place is None:
+        found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **given
+        )
+        return found
+    flat, (b, t) = unpack.flatten(), unpack.shape
+    q, k, v = (
+        part[0].index_select(1, flat).view(part.shape[1], b, t, -1).transpose(0, 1)
+        for part in (query, key, value)
+    )
+    causal = _matmul_attention if q.device.type == "cpu" else _fused_attention
+    return causal(q, k, v, scaling).transpose(1, 2).flatten(0, 1).index_select(0, place)[None], None
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+
+
+def _matmul_attention(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+    """The same by plain products. On a CPU the backward of PyTorch's fused kernel takes as long as all other
+    layers together."""
+    (b, heads, t, d), shared = q.shape, k.shape[1]
+    queries = q.reshape(b * shared, heads // shared * t, d) * scaling
+    scores = torch.bmm(queries, k.reshape(-1, t, d).transpose(1, 2)).float().view(-1, t, t)
+    later = torch.ones(t, t, dtype=torch.bool, device=q.device).triu(1)
+    weights = scores.masked_fill(later, float("-inf")).softmax(-1).to(v.dtype)
+    return torch.bmm(weights.view(b * shared, -1, t), v.reshape(-1, t, d)).view(b, heads, t, d)
+
+
+class _Score(torch.autograd.Function):
+    """log softmax(W h)_y without a vocabulary-wide tensor that outlives its chunk.
+
+    ∂/∂h = W_y - W'p, p = softmax(W h), is made on the way forward, so nothing is computed twice. The entropy
+    log Z - h·W'p and the mean logit h·mean(W) come with it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, extras: bool) -> tuple[Tensor, ...]:
+        logprobs, entropy, mean_logit, top = torch.zeros(4, len(hidden), device=hidden.device).unbind(0)
+        wants = hidden.requires_grad
+        slope = torch.empty_like(hidden) if wants else hidden.new_empty(0)
+        mean_weight = weight.float().mean(0) if extras else None
+        for first in range(0, len(hidden), CHUNK):
+            part = slice(first, first + CHUNK)
+            state, token = hidden[part], target[part]
+            logits = (state @ weight.T).float()
+            log_z = logits.logsumexp(-1)
+            said = logits.gather(-1, token[:, None]).squeeze(-1)
+            logprobs[part] = said - log_z
+            if not wants and not extras:
+                continue
+            if extras:
+                top[part] = (said >= logits.amax(-1)).float()
+            expected = logits.sub_(log_z[:, None]).exp_().to(weight.dtype) @ weight
+            if wants:
+                slope[part] = weight[token] - expected
+            if mean_weight is not None:
+                entropy[part] = log_z - (state.float() * expected.float()).sum(-1)
+                mean_logit[part] = state.float() @ mean_weight
+        ctx.save_for_backward(slope)
+        ctx.mark_non_differentiable(entropy, mean_logit, top)
+        return logprobs, entropy, mean_logit, top
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return (gradient[:, None] * slope).to(slope.dtype), None, None, None

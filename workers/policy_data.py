@@ -1,0 +1,139 @@
+"""What the policy learns from, as token ids: the engines' scored samples, and people's labels. Torch; for
+stages only."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from workers.labels import Label, Message, Sample, Score, by_prompt
+from workers.stage import StageError
+
+MAX_PROMPT = 1024  # tokens; a longer prompt loses its beginning
+MAX_REPLY = 512  # tokens; a longer reply loses its end, and its end of turn
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Scored samples with the base's log-probabilities, one tensor a reply (empty where not needed)."""
+
+    samples: list[Sample]
+    rewards: list[float]
+    reference: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply to a prompt as token ids."""
+
+    prompt: list[int]
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """The same prompt, and the reply that people like better."""
+
+    chosen: Reply
+    rejected: Reply
+
+
+@dataclass(frozen=True)
+class Thumb:
+    reply: Reply
+    up: bool
+
+
+def rollouts(scored: Sequence[tuple[Sample, Score]]) -> Rollouts:
+    return Rollouts(
+        [sample for sample, _ in scored],
+        [score.reward for _, score in scored],
+        [torch.empty(0)] * len(scored),
+    )
+
+
+def groups_of(data: Rollouts) -> list[list[int]]:
+    """Rows of each prompt."""
+    return list(by_prompt(data.samples, list(range(len(data.samples)))).values())
+
+
+def full_groups(data: Rollouts) -> tuple[list[list[int]], int]:
+    """Rows of each prompt that has as many replies as the most answered one, and that number. StageError
+    below two."""
+    groups = groups_of(data)
+    k = max(map(len, groups), default=0)
+    if k < 2:
+        raise StageError("a baseline needs at least 2 replies a prompt")
+    return [rows for rows in groups if len(rows) == k], k
+
+
+def best_and_worst(data: Rollouts, pairs: int) -> list[tuple[int, int]]:
+    """Of each prompt the best reply with the worst, then the second best with the second worst, …, at most
+    `pairs`; only those that differ, in reward and in words."""
+    found = []
+    for rows in groups_of(data):
+        ranked = sorted(rows, key=data.rewards.__getitem__)
+        for place in range(min(pairs, len(ranked) // 2)):
+            worst, best = ranked[place], ranked[-1 - place]
+            differ = data.samples[best].token_ids != data.samples[worst].token_ids
+            if differ and data.rewards[best] > data.rewards[worst]:
+                found.append((best, worst))
+    return found
+
+
+def best_of(data: Rollouts) -> list[int]:
+    """The best reply of each prompt whose replies differ in reward."""
+    best = [max(rows, key=data.rewards.__getitem__) for rows in groups_of(data)]
+    worst = [min(rows, key=data.rewards.__getitem__) for rows in groups_of(data)]
+    return [b for b, w in zip(best, worst, strict=True) if data.rewards[b] > data.rewards[w]]
+
+
+class Tokens:
+    """Turns what people rated into token ids, as the engines would have read and written them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+
+    def reply(self, messages: list[Message], text: str, finish: str) -> Reply:
+        prompt = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        tokens = self._tokenizer.encode(text, add_special_tokens=False)
+        whole = finish == "stop" and len(tokens) < MAX_REPLY
+        end = [cast(int, self._tokenizer.eos_token_id)] if whole else []
+        return Reply(cast(list[int], prompt)[-MAX_PROMPT:], [*tokens[:MAX_REPLY], *end])
+
+
+def preferences(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Preference]:
+    """People's choices between two replies, without ties. One that weighs less than 1 is taken that often."""
+    found = []
+    for label in _by_weight(labels, seed):
+        if label.kind == "comparison" and label.target != 0.5 and label.b:
+            a = tokens.reply(label.messages, label.a, label.a_finish)
+            b = tokens.reply(label.messages, label.b, label.b_finish or "stop")
+            if a.tokens and b.tokens:
+                found.append(Preference(a, b) if label.target > 0.5 else Preference(b, a))
+    return found
+
+
+def thumbs(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Thumb]:
+    """People's thumbs. One that weighs less than 1 is taken that often."""
+    found = [
+        Thumb(tokens.reply(label.messages, label.a, label.a_finish), label.target > 0.5)
+        for label in _by_weight(labels, seed)
+        if label.kind == "thumb"
+    ]
+    return [thumb for thumb in found if thumb.reply.tokens]
+
+
+def well_rated(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Reply]:
+    """Replies with a thumb up, chosen ones, and corrections."""
+    up = [thumb.reply for thumb in thumbs(labels, tokens, seed) if thumb.up]
+    return up + [preference.chosen for preference in preferences(labels, tokens, seed)]
+
+
+def _by_weight(labels: Iterable[Label], seed: int) -> list[Label]:
+    chance = random.Random(seed)
+    return [label for label in labels if chance.random() < label.weight]

@@ -1,0 +1,207 @@
+"""TRL's trainers on replies that the engines sampled, and what all of them share. Torch; for stages only.
+
+Each is TRL's own but for where its rows come from: they are token ids already, with the log-probabilities of
+the policy that wrote them, so nothing is generated and nothing is tokenised again. The forward that they all
+call is that of `workers.packing`.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.kto_trainer import KTOTrainer
+from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
+
+from workers import policy_objectives
+from workers.device import device
+from workers.packing import IGNORED
+from workers.policy_data import Reply
+
+HALVINGS = 6
+
+
+class Prepared:
+    """Mixed into a trainer: its dataset is as it should be."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
+
+
+class WithRated:
+    """Mixed into a trainer: each step also learns to say what people rated well, the role of PPO-ptx in
+    InstructGPT (arXiv 2203.02155, eq. 2). `rated` is set before training; without it nothing is added."""
+
+    rated: "Rated | None" = None
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        if self.rated is not None:
+            share = self.rated.share / self.args.gradient_accumulation_steps  # type: ignore[attr-defined]
+            said = share * model(**self.rated.draw(), fused_lm_head=True).loss
+            self.accelerator.backward(said)  # type: ignore[attr-defined]
+            loss = loss + said.detach()
+        return loss
+
+
+class Rated:
+    """Well-rated replies, a few at a time, over and over. `share`: the weight of their mean loss."""
+
+    def __init__(self, replies: Sequence[Reply], share: float, size: int, pad_id: int, seed: int) -> None:
+        self.share = share
+        self._replies, self._size, self._pad = list(replies), size, pad_id
+        self._random = random.Random(seed)
+        self._order: list[Reply] = []
+
+    def draw(self) -> dict[str, Tensor]:
+        while len(self._order) < self._size:
+            self._order += self._random.sample(self._replies, len(self._replies))
+        taken, self._order = self._order[: self._size], self._order[self._size :]
+        return padded(taken, self._pad)
+
+
+def padded(replies: Sequence[Reply], pad_id: int) -> dict[str, Tensor]:
+    """`input_ids`, `attention_mask` and `labels`, (n, t), padded on the right; prompts are not scored."""
+    longest = max(len(reply.prompt) + len(reply.tokens) for reply in replies)
+    ids = torch.full((len(replies), longest), pad_id)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for row, reply in enumerate(replies):
+        first, last = len(reply.prompt), len(reply.prompt) + len(reply.tokens)
+        ids[row, :last] = torch.tensor([*reply.prompt, *reply.tokens])
+        mask[row, :last] = 1
+        labels[row, first:last] = ids[row, first:last]
+    here = device()
+    return {"input_ids": ids.to(here), "attention_mask": mask.to(here), "labels": labels.to(here)}
+
+
+class SampledDPO(WithRated, Prepared, DPOTrainer):
+    pass
+
+
+class SampledKTO(WithRated, Prepared, KTOTrainer):
+    pass
+
+
+class SampledSFT(WithRated, Prepared, SFTTrainer):
+    pass
+
+
+class _Sampled:
+    """Mixed into a policy gradient trainer: `batch` stands in for what it would generate and score."""
+
+    def __init__(self, *, batch: dict[str, Tensor], **given: Any) -> None:
+        self._batch = batch
+        super().__init__(reward_funcs=_no_reward, **given)  # type: ignore[call-arg]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        k = int(self.num_generations or 1)  # type: ignore[attr-defined]
+        rows = occurrences([row["prompt"] for row in inputs], k)
+        found = {key: value[rows].to(device()) for key, value in self._batch.items()}
+        return found | {"num_items_in_batch": found["completion_mask"].sum()}
+
+
+class SampledGRPO(WithRated, _Sampled, GRPOTrainer):
+    """TRL's GRPO; `old_per_token_logps` are those of the engines, so its ratios are π / π_sampling."""
+
+
+class SampledRLOO(WithRated, _Sampled, RLOOTrainer):
+    """TRL's RLOO with one importance ratio a token, see `policy_objectives.rloo_loss`."""
+
+    def __init__(self, *, epsilon: float, **given: Any) -> None:
+        self._clip = epsilon
+        super().__init__(**given)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+        logps, entropies, _ = self._get_per_token_logps_and_entropies(
+            model, ids, mask, inputs["completion_ids"].shape[1], compute_entropy=True
+        )
+        scored = inputs["completion_mask"]
+        self._metrics["train"]["entropy"].append(float((entropies * scored).sum() / scored.sum()))
+        tokens = len(ids) * float(inputs["mean_tokens"][0])
+        return policy_objectives.rloo_loss(
+            logps, inputs["old_per_token_logps"], inputs["advantages"], scored, self._clip, tokens
+        )
+
+
+def occurrences(groups: Sequence[int], k: int) -> list[int]:
+    """Row g·k + (how often g came before) for each group number: TRL repeats a prompt once a reply."""
+    seen: dict[int, int] = {}
+    rows = []
+    for group in groups:
+        rows.append(group * k + seen.get(group, 0) % k)
+        seen[group] = seen.get(group, 0) + 1
+    return rows
+
+
+def _no_reward(*_: Any, **__: Any) -> list[float | None]:
+    raise AssertionError("rewards come with the samples")
+
+
+@dataclass(frozen=True)
+class Distance:
+    """KL of the policy in nats a token: `step` to the policy that sampled, `base` to the base."""
+
+    step: float
+    base: float
+
+
+class KeepNear(TrainerCallback):
+    """Measures how far the policy has gone, every few steps, and ends the training where it leaves a bound.
+
+    The last step is then gone back by halves until it is within (the line search of TRPO, arXiv 1502.05477,
+    appendix C). A measurement is (step, Distance); `cut`: whether it had to.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, measure: Callable[[], Distance], bound: Distance, every: int
+    ) -> None:
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._measure, self._bound, self._every = measure, bound, every
+        self._kept = self._copy()
+        self.measured: list[tuple[int, Distance]] = []
+        self.cut = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.global_step % self._every and state.global_step < state.max_steps:
+            return
+        if self._within(state.global_step):
+            self._kept = self._copy()
+            return
+        self.cut = True
+        self._go_back(state.global_step)
+        control.should_training_stop = True
+
+    def _within(self, step: int) -> bool:
+        found = self._measure()
+        self.measured.append((step, found))
+        return found.step <= self._bound.step and found.base <= self._bound.base
+
+    def _go_back(self, step: int) -> None:
+        far = self._copy()
+        for halving in range(1, HALVINGS + 1):
+            self._set(
+                [near + (there - near) / 2**halving for near, there in zip(self._kept, far, strict=True)]
+            )
+            if self._within(step):
+                return
+        self._set(self._kept)
+
+    def _copy(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._trained]
+
+    def _set(self, values: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self._trained, values, strict=True):
+                parameter.copy_(value)

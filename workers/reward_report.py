@@ -1,0 +1,180 @@
+"""What a reward model is worth on held-out labels: the figures of metrics.json. No torch.
+
+Rewards come as (replies,), the `a` of each label and then the `b` of the comparisons.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from workers.labels import Label
+from workers.reward_gate import RewardEvidence, auroc, calibration_error, reliability
+from workers.statistics import wilson_interval
+from workers.thumb_scale import ThumbScale
+
+SCALES = (0.0, *(2.0**power for power in range(-6, 3)))
+_RIDGE = 1.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A reward version on the holdout: `rewards` (replies,) and what a thumb up takes, by each adapter."""
+
+    members: list[str]
+    rewards: Mapping[str, Floats]
+    thumbs: Mapping[str, ThumbScale]
+
+    def logits(self, holdout: Sequence[Label], names: Sequence[str]) -> Floats:
+        """The mean of what some adapters say of each label."""
+        said = [logits_of(holdout, self.rewards[name], self.thumbs[name]) for name in names]
+        mean: Floats = np.mean(said, 0)
+        return mean
+
+
+def gaps(labels: Sequence[Label], rewards: Floats) -> Floats:
+    """(labels,): r_a - r_b of a comparison, r of a thumb."""
+    n = len(labels)
+    second = np.zeros(n)
+    second[_pairs(labels)] = rewards[n:]
+    difference: Floats = rewards[:n] - second
+    return difference
+
+
+def logits_of(labels: Sequence[Label], rewards: Floats, scale: ThumbScale) -> Floats:
+    """(labels,): the logit of a better than b, or of a thumb up."""
+    found = gaps(labels, rewards)
+    logits: Floats = np.where(_pairs(labels), found, scale.a * found + scale.b)
+    return logits
+
+
+def measure(
+    labels: Sequence[Label], logits: Floats, base_rate: float
+) -> tuple[RewardEvidence, dict[str, Any]]:
+    """How well logits predict labels. Ties count for the loss and the calibration, not for the accuracy.
+
+    `base_rate`: the logit of a thumb up that one would say who does not see the reply. The losses that decide
+    are those at the best of a few scales of what is said beyond that, since what is done with a reward does
+    not depend on its scale, and a model that ranks well but is too sure is not a worse one. At scale 0 they
+    are those of chance. Losses are weighed as labels are; shares count each label once.
+    """
+    target = np.array([label.target for label in labels])
+    weights = np.array([label.weight for label in labels])
+    blind = np.where(_pairs(labels), 0.0, base_rate)
+    scaled = [_log_loss(blind + scale * (logits - blind), target) for scale in SCALES]
+    losses = min(scaled, key=lambda row: float((weights * row).sum()))
+    evidence = RewardEvidence(
+        losses.tolist(), scaled[0].tolist(), weights.tolist(), [label.conversation for label in labels]
+    )
+    bins = reliability((1 / (1 + np.exp(-logits))).tolist(), target.tolist())
+    return evidence, accuracy(labels, logits) | {
+        "ece": calibration_error(bins),
+        "reliability": [vars(found) for found in bins],
+        "log_loss": _mean(_log_loss(logits, target), weights),
+        "log_loss_scaled": _mean(losses, weights),
+        "log_loss_chance": _mean(scaled[0], weights),
+    }
+
+
+def accuracy(labels: Sequence[Label], logits: Floats) -> dict[str, Any]:
+    """Which share of the pairs is ordered as people did (95 % interval: Wilson's), and the thumbs' AUROC."""
+    decided = [
+        (said, label) for said, label in zip(logits.tolist(), labels, strict=True) if label.target != 0.5
+    ]
+    won = [(said > 0) == (label.target > 0.5) for said, label in decided if label.kind == "comparison"]
+    thumbs = [(said, label.target > 0.5) for said, label in decided if label.kind == "thumb"]
+    return {
+        "pair_accuracy": sum(won) / len(won) if won else None,
+        "pair_accuracy_interval": list(wilson_interval(sum(won), len(won))),
+        "pairs": len(won),
+        "thumb_auroc": auroc([said for said, _ in thumbs], [up for _, up in thumbs]),
+        "thumbs": len(thumbs),
+    }
+
+
+def on_policy(labels: Sequence[Label], logits: Floats, policy: str | None) -> dict[str, Any] | None:
+    """`accuracy` on the replies of one policy version (of a comparison: the first's), if one is named."""
+    if policy is None:
+        return None
+    own = [label.policy == policy for label in labels]
+    mine = [label for label, is_own in zip(labels, own, strict=True) if is_own]
+    return {"policy": policy} | accuracy(mine, logits[np.array(own, dtype=bool)])
+
+
+def agreement(labels: Sequence[Label], members: Sequence[Floats]) -> dict[str, float | None]:
+    """`same_order`: the share of the pairs that all members order alike; `correlation`: of two members'
+    rewards, on average. None where there is one member, or nothing to compare."""
+    if len(members) < 2 or not labels:
+        return {"same_order": None, "correlation": None}
+    signs = np.sign([gaps(labels, rewards)[_pairs(labels)] for rewards in members])
+    same = (signs == signs[0]).all(0)
+    varied = [rewards for rewards in members if rewards.std() > 0]
+    found = [float(np.corrcoef(one, other)[0, 1]) for one, other in combinations(varied, 2)]
+    return {
+        "same_order": float(same.mean()) if len(same) else None,
+        "correlation": float(np.mean(found)) if found else None,
+    }
+
+
+def base_rate(labels: Sequence[Label]) -> float:
+    """The logit of a thumb up among `labels`, with one more of either kind; 0 where there is none."""
+    thumbs = [(label.weight, label.target) for label in labels if label.kind == "thumb"]
+    up = 1.0 + sum(weight * target for weight, target in thumbs)
+    down = 1.0 + sum(weight * (1 - target) for weight, target in thumbs)
+    return float(np.log(up / down))
+
+
+def length_only(train: Sequence[Label], holdout: Sequence[Label]) -> dict[str, Any]:
+    """`accuracy` on the holdout of the best that can be said from lengths alone: a logistic regression on
+    words and on their logarithm, fitted to the training labels of both kinds.
+
+    What a reward model has more than this, it has from the words. Of the two together the top may lie
+    anywhere, so a taste for some length is caught too.
+    """
+    if not train or not holdout:
+        return accuracy(holdout, np.zeros(len(holdout)))
+    mean, spread = _words(train).mean(0), _words(train).std(0) + 1e-9
+    known = _design(train, mean, spread)
+    target = np.array([label.target for label in train])
+    weights = np.array([label.weight for label in train])
+
+    def objective(w: Floats) -> float:
+        return float((weights * _log_loss(known @ w, target)).sum() + _RIDGE / 2 * (w @ w))
+
+    w = minimize(objective, np.zeros(known.shape[1]), method="L-BFGS-B").x
+    return accuracy(holdout, _design(holdout, mean, spread) @ w)
+
+
+def _design(labels: Sequence[Label], mean: Floats, spread: Floats) -> Floats:
+    """(labels, 3): the difference of the two replies' standardised lengths, or a thumb's and a constant."""
+    scaled = (_words(labels) - mean) / spread
+    rows = [gaps(labels, column) for column in scaled.T]
+    return np.stack([*rows, 1.0 - _pairs(labels)], 1)
+
+
+def _words(labels: Sequence[Label]) -> Floats:
+    """(replies, 2): words, and the logarithm of one more."""
+    replies = [label.a for label in labels] + [
+        label.b or "" for label in labels if label.kind == "comparison"
+    ]
+    count = np.array([len(reply.split()) for reply in replies], dtype=np.float64)
+    return np.stack([count, np.log1p(count)], 1)
+
+
+def _pairs(labels: Sequence[Label]) -> NDArray[np.bool_]:
+    return np.array([label.kind == "comparison" for label in labels], dtype=bool)
+
+
+def _log_loss(logits: Floats, target: Floats) -> Floats:
+    loss: Floats = np.logaddexp(0.0, -logits) * target + np.logaddexp(0.0, logits) * (1 - target)
+    return loss
+
+
+def _mean(values: Floats, weights: Floats) -> float | None:
+    return float((values * weights).sum() / weights.sum()) if len(values) else None

@@ -1,0 +1,237 @@
+"""TRL's reward trainer, for labels of both kinds. Torch; imported by stages only.
+
+A row of its data set is a batch: the labels' numbers. Replies of like length are put together, and the
+batches come in a random order.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
+
+from workers import objectives, style
+from workers.device import device
+from workers.labels import Label
+from workers.policy_model import assert_moved, assert_trainable, trainable_hash
+from workers.reward_model import Features, RewardModel, Texts, collate, forward
+from workers.stage import StageError
+from workers.style import Scale, StyleHead
+from workers.thumb_scale import ThumbScale
+from workers.thumbs import Thumbs
+
+_SORTED = 8  # batches whose labels are sorted by length together: little padding, and still much chance
+
+LabelFeatures = Sequence[tuple[Features, ...]]  # a label's `a`, and `b` where it is a comparison
+
+
+@dataclass(frozen=True)
+class Training:
+    """`epochs`: passes over the labels, and more where they would be fewer than `min_steps` steps. `shrink`:
+    weight of the mean square of what a member adds to the style's reward, which keeps few labels from making
+    it too sure of itself."""
+
+    learning_rate: float
+    epochs: float
+    min_steps: int
+    batch: int
+    smoothing: float
+    shrink: float
+    seed: int
+
+
+def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) -> LabelFeatures:
+    """For each label the features of `a`, and of `b` where it is a comparison."""
+    sequences, counts = [], []
+    for label in labels:
+        sequences.append(texts.of_reply(label.messages, label.a, label.a_finish))
+        if label.kind == "comparison":
+            sequences.append(texts.of_reply(label.messages, label.b or "", label.b_finish or "stop"))
+        counts.append(2 if label.kind == "comparison" else 1)
+    flat = iter(model.features(sequences))
+    return [tuple(next(flat) for _ in range(count)) for count in counts]
+
+
+def style_head(
+    labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training
+) -> StyleHead:
+    """What raters make of how replies look, fitted to `labels`.
+
+    Each is weighted at random too (the Bayesian bootstrap, Rubin 1981), by `training.seed`, so that the
+    spread of members tells how sure they are.
+    """
+    chance = np.random.default_rng(training.seed).exponential(size=len(labels))
+    pair = np.array([float(len(replies) == 2) for replies in features])
+    target = np.array([label.target for label in labels])
+    told = style.Told(
+        a=scale([replies[0].style for replies in features]),
+        b=scale([replies[-1].style for replies in features]) * pair[:, None],
+        target=(1 - training.smoothing) * target + training.smoothing / 2,
+        weight=np.array([label.weight for label in labels]),
+        pair=pair,
+    )
+    spread = style.best_spread(told, training.seed)
+    weights = style.fit(replace(told, weight=chance * told.weight), spread)
+    return StyleHead(scale, weights[:-1].tolist())
+
+
+def fit(
+    model: RewardModel,
+    labels: Sequence[Label],
+    features: LabelFeatures,
+    start: ThumbScale,
+    training: Training,
+    folder: Path,
+    tokenizer: Any,
+) -> tuple[float, ThumbScale]:
+    """Train the active member on `labels`, which weigh 1 on average, beside its style head; the mean loss of
+    the run in nats, and what a thumb up takes. StageError when it did not move or blew up."""
+    peft = model.peft
+    assert peft is not None, "add or load a member first"
+    assert_trainable(peft)
+    before = trainable_hash(peft)
+    thumbs = Thumbs([label.rater for label in labels], start).to(device())
+    thumbs.fit(labels, model.score([pair[0] for pair in features], model.active), training.smoothing)
+    model.activate(model.active)
+    peft.add_module("thumbs", thumbs)  # so that the one optimiser has it, and clears its gradients
+    trainer = LabelTrainer(
+        labels=labels,
+        features=features,
+        looks=partial(model.style_rewards, name=model.active),
+        thumbs=thumbs,
+        training=training,
+        model=peft,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict({"rows": batches(labels, features, training)}),
+        args=_arguments(training, folder),
+    )
+    loss = float(trainer.train().training_loss)
+    del peft.thumbs
+    if not math.isfinite(loss):
+        raise StageError("the reward model's loss is not finite: lower the learning rate")
+    assert_moved(before, trainable_hash(peft))
+    return loss, thumbs.scale
+
+
+def batches(labels: Sequence[Label], features: LabelFeatures, training: Training) -> list[list[int]]:
+    """The labels' numbers, batch after batch: some passes over all of them, each in an order of its own."""
+    dice, size = random.Random(training.seed), training.batch
+    a_pass = math.ceil(len(labels) / size)
+    steps = max(math.ceil(training.epochs * a_pass), training.min_steps)
+    lengths = [max(len(reply.states) for reply in pair) for pair in features]
+    found: list[list[int]] = []
+    while len(found) < steps:
+        order = dice.sample(range(len(labels)), len(labels))
+        groups = [order[at : at + size * _SORTED] for at in range(0, len(order), size * _SORTED)]
+        sorted_groups = [sorted(group, key=lambda row: lengths[row]) for group in groups]
+        drawn = [group[at : at + size] for group in sorted_groups for at in range(0, len(group), size)]
+        dice.shuffle(drawn)
+        found += drawn
+    return found[:steps]
+
+
+class LabelTrainer(RewardTrainer):
+    """`labels` and their `features` by number; `thumbs` must be a part of the model."""
+
+    def __init__(
+        self,
+        *,
+        labels: Sequence[Label],
+        features: LabelFeatures,
+        looks: Callable[[Sequence[Features]], Tensor],
+        thumbs: Thumbs,
+        training: Training,
+        **given: Any,
+    ):
+        self._labels, self._features, self._thumbs = labels, features, thumbs
+        self._looks, self._training = looks, training
+        super().__init__(data_collator=self._collate, **given)
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["rows"]  # type: ignore[assignment]
+
+    def _collate(self, batch: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        rows = batch[0]["rows"]
+        labels = [self._labels[row] for row in rows]
+        features = [self._features[row] for row in rows]
+        given = {"style": self._looks(_flat(features)), "rater": self._thumbs.raters(labels)}
+        return label_batch(labels, features) | given
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """(1/n) Σ w·loss + shrink · mean (r - style)² + the thumbs' prior, once for all N labels: / N.
+
+        Divided by the number of labels, not by their weight: else a batch of a loud rater's labels would
+        count as much as any other.
+        """
+        added, training = forward(model, inputs), self._training
+        rewards = added + inputs["style"].to(added.device)
+        losses = label_losses(rewards, inputs, self._thumbs, training.smoothing)
+        weighted = (losses * inputs["weight"]).mean()
+        prior = self._thumbs.prior() / len(self._labels)
+        return weighted + training.shrink * added.square().mean() + prior
+
+
+def label_batch(labels: Sequence[Label], features: LabelFeatures) -> dict[str, Tensor]:
+    """Labels as tensors: features of all `a` replies, then of the `b` replies of comparisons; `pair` marks
+    comparisons."""
+    return collate(_flat(features)) | {
+        "pair": torch.tensor([label.kind == "comparison" for label in labels]),
+        "target": torch.tensor([label.target for label in labels], dtype=torch.float32),
+        "margin": torch.tensor([label.margin for label in labels], dtype=torch.float32),
+        "weight": torch.tensor([label.weight for label in labels], dtype=torch.float32),
+    }
+
+
+def _flat(features: LabelFeatures) -> list[Features]:
+    return [pair[0] for pair in features] + [pair[1] for pair in features if len(pair) == 2]
+
+
+def label_losses(rewards: Tensor, batch: dict[str, Tensor], thumbs: Thumbs, smoothing: float) -> Tensor:
+    """Each label's loss in nats, (labels,), from the rewards of `label_batch`'s replies and the labels'
+    raters."""
+    pair, target, n = batch["pair"], batch["target"], len(batch["pair"])
+    r_a, r_b = rewards[:n], rewards[n:]
+    losses = thumbs.loss(r_a, target, batch["rater"], smoothing)
+    if pair.any():
+        bt = objectives.bradley_terry(r_a[pair], r_b, target[pair], batch["margin"][pair], smoothing)
+        losses = losses.masked_scatter(pair, bt)
+    return losses
+
+
+def _arguments(training: Training, folder: Path) -> RewardConfig:
+    return RewardConfig(
+        output_dir=str(folder),
+        use_cpu=device().type == "cpu",
+        bf16=False,
+        gradient_checkpointing=False,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0,  # a first step at rate 0 would be the only one where labels are few
+        num_train_epochs=1,  # the batches of all passes
+        per_device_train_batch_size=1,
+        train_sampling_strategy="sequential",
+        max_grad_norm=1.0,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=training.seed,
+    )

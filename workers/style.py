@@ -1,0 +1,178 @@
+"""How a reply looks, as a few numbers, and what raters make of that. Pure; no torch.
+
+What people like first shows in length, lists and punctuation, and a hundred labels tell it from so few
+numbers, where they tell little from a language model's hundreds of dimensions. So a reward is
+r(x, y) = w·φ(y) + what a member of the ensemble adds to it, and w is fitted first. Chatbot Arena's style
+control takes such numbers too, to tell style from substance (Li et al. 2024, "Does style matter?").
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+Matrix = NDArray[np.float64]
+
+STYLE = "style.json"  # in a reward directory
+SPREADS = (0.02, 0.05, 0.1, 0.2, 0.4)  # logits a standard deviation of a feature
+_KNOTS = (3, 6, 12, 24, 48, 96, 192, 384)  # words
+_BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+\S")
+_MARKS = ("!", "?", ",", "**", "#", '"', "`", ":")
+NAMES = (
+    *(f"about {knot} words" for knot in _KNOTS),
+    "log words",
+    "cut",
+    "log lines",
+    "log bullets",
+    "bullets a line",
+    *(f"log {mark}" for mark in _MARKS),
+    "digits",
+    "letters a word",
+    "distinct words",
+    "capitals",
+)
+
+
+def features(reply: str, finish: str | None) -> list[float]:
+    """φ(y), as many numbers as `NAMES`; a reply of no words has them too.
+
+    The length is there in steps of a factor of 2, each fading linearly in the logarithm, so that a liking
+    for a middle length can be told.
+    """
+    words = reply.split()
+    lines = [line for line in reply.splitlines() if line.strip()]
+    bullets = sum(_BULLET.match(line) is not None for line in lines)
+    size, letters = math.log(max(len(words), 1)), max(len(reply), 1)
+    return [
+        *(max(0.0, 1 - abs(size - math.log(knot)) / math.log(2)) for knot in _KNOTS),
+        size,
+        float(finish == "length"),
+        math.log1p(len(lines)),
+        math.log1p(bullets),
+        bullets / max(len(lines), 1),
+        *(math.log1p(reply.count(mark)) for mark in _MARKS),
+        sum(letter.isdigit() for letter in reply) / letters,
+        sum(map(len, words)) / max(len(words), 1),
+        len({word.lower() for word in words}) / max(len(words), 1),
+        sum(letter.isupper() for letter in reply) / letters,
+    ]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Brings features to mean 0 and standard deviation 1 over the replies that a version first saw."""
+
+    mean: list[float]
+    std: list[float]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]]) -> "Scale":
+        """`rows`: features of replies. One that never varies stays 0 for ever."""
+        data = np.asarray(rows, dtype=np.float64)
+        std = data.std(0)
+        return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())
+
+    def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
+        """(n, features) in standard deviations, at most 4 of them either way."""
+        data = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.mean))
+        std = np.asarray(self.std)
+        scaled: Matrix = (data - np.asarray(self.mean)) / np.where(std > 0, std, np.inf)
+        return np.clip(scaled, -4, 4)
+
+
+@dataclass(frozen=True)
+class StyleHead:
+    """w·φ(y): what one member makes of how a reply looks."""
+
+    scale: Scale
+    weights: list[float]
+
+    def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
+        """The rewards of replies with these features, (n,)."""
+        rewards: Matrix = self.scale(rows) @ np.asarray(self.weights)
+        return rewards
+
+
+def mean_head(heads: Sequence[StyleHead]) -> StyleHead:
+    """Of members with the same scale, as all members of a version have."""
+    return StyleHead(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist())
+
+
+def write_styles(directory: Path, heads: Mapping[str, StyleHead]) -> None:
+    found = {name: asdict(head) for name, head in heads.items()}
+    (directory / STYLE).write_text(json.dumps(found), encoding="utf-8")
+
+
+def read_style(directory: Path, name: str) -> StyleHead | None:
+    """The head of one adapter; None in a version from before there were any."""
+    path = directory / STYLE
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if name not in found:
+        return None
+    return StyleHead(Scale(**found[name]["scale"]), found[name]["weights"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """Labels as numbers. `a`, `b`: (labels, features) of the first and of the second reply, zeros where there
+    is none; `target`: P(first better), or of a thumb up; `weight` ≥ 0; `pair`: 1 for comparisons, 0 for
+    thumbs."""
+
+    a: Matrix
+    b: Matrix
+    target: Matrix
+    weight: Matrix
+    pair: Matrix
+
+    def only(self, rows: NDArray[np.bool_]) -> "Told":
+        return Told(self.a[rows], self.b[rows], self.target[rows], self.weight[rows], self.pair[rows])
+
+    def loss(self, w: Matrix) -> float:
+        """Mean cross-entropy in nats: Σ weight·CE(target, s(w·(a - b) + c·(1 - pair))) / Σ weight, s the
+        sigmoid and c the last of `w`."""
+        logits = (self.a - self.b) @ w[:-1] + w[-1] * (1 - self.pair)
+        loss = self.target * np.logaddexp(0, -logits) + (1 - self.target) * np.logaddexp(0, logits)
+        return float(self.weight @ loss) / max(float(self.weight.sum()), 1e-9)
+
+
+def fit(told: Told, spread: float) -> Matrix:
+    """w, and last the thumbs' bias c, that minimise the mean loss + |w|² / (2·labels·spread²): a Gaussian
+    prior of standard deviation `spread`, logits. Convex, so the answer does not depend on a start."""
+    x = told.a - told.b
+    share = told.weight / max(float(told.weight.sum()), 1e-9)
+    ridge = 1 / (2 * max(len(x), 1) * spread**2)
+
+    def objective(w: Matrix) -> tuple[float, Matrix]:
+        logits = x @ w[:-1] + w[-1] * (1 - told.pair)
+        error = share * (1 / (1 + np.exp(-logits)) - told.target)
+        slope = np.append(x.T @ error + 2 * ridge * w[:-1], ((1 - told.pair) * error).sum())
+        return told.loss(w) + float(ridge * w[:-1] @ w[:-1]), slope
+
+    start = np.zeros(x.shape[1] + 1)
+    found: Matrix = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    return found
+
+
+def best_spread(told: Told, seed: int, spreads: Sequence[float] = SPREADS, folds: int = 5) -> float:
+    """The spread whose fits predict the labels best that they did not see; the smallest of equals.
+
+    Where raters do not care how a reply looks, that is the smallest: whatever such few labels say of it then
+    only stands in the way.
+    """
+    fold = np.random.default_rng(seed).permutation(len(told.target)) % folds
+    if len(fold) < 2 * folds:
+        return spreads[0]
+
+    def unseen(spread: float) -> float:
+        return sum(
+            told.only(fold == left_out).loss(fit(told.only(fold != left_out), spread))
+            for left_out in range(folds)
+        )
+
+    return min(spreads, key=unseen)
