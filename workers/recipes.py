@@ -7,14 +7,12 @@ better reward model are new to the next job again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from serving.jobs import Kind, State
 from serving.registry import Registry
-from workers import history
 from workers.runner import Finished, Run
 from workers.settings import WorkerSettings
+from workers.steps import Kitchen, ask_judge, snapshot_feedback, update_policy, update_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,37 +25,6 @@ class Outcome:
 
 class NotEnough(Exception):
     """Too little feedback; the message says how much there is and how much is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kitchen:
-    """What a recipe works with."""
-
-    run: Run
-    settings: WorkerSettings
-    registry: Registry
-    facts: dict[str, Any]
-
-    @property
-    def with_ai(self) -> bool:
-        return self.settings.ai_constitution is not None
-
-    def artifact(self, path: str | None) -> str | None:
-        return None if path is None else str(self.settings.home / path)
-
-
-@dataclass(frozen=True, slots=True)
-class AiFeedback:
-    """`sampled`: the champion's replies, which are also the first round's; `judged`: what a judge said of
-    them."""
-
-    sampled: Finished
-    judged: Finished
-
-    @property
-    def extra(self) -> dict[str, str]:
-        """What training the reward model is given beside people's labels."""
-        return {"extra": self.judged.path("labels.parquet")} if self.judged.metrics["labels"] else {}
 
 
 def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
@@ -81,9 +48,9 @@ def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
 
 def _reward_job(kitchen: Kitchen) -> Outcome:
     kitchen.run.expected = 3 + 2 * kitchen.with_ai
-    snapshot = _snapshot(kitchen)
+    snapshot = snapshot_feedback(kitchen)
     _need_labels(kitchen, snapshot)
-    version, _, why_not = _reward(kitchen, snapshot, _ai_feedback(kitchen, snapshot))
+    version, _, why_not = update_reward(kitchen, snapshot, ask_judge(kitchen, snapshot))
     _advance(kitchen, snapshot, version)
     return Outcome(State.done, why_not)
 
@@ -91,22 +58,22 @@ def _reward_job(kitchen: Kitchen) -> Outcome:
 def _policy_job(kitchen: Kitchen) -> Outcome:
     kitchen.run.expected = 3 + kitchen.with_ai + 3 * kitchen.settings.policy_rounds
     _need_reward(kitchen.facts["reward"])
-    snapshot = _snapshot(kitchen)
+    snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
     live = kitchen.artifact(kitchen.facts["reward_path"])
-    return Outcome(State.done, _policy(kitchen, snapshot, live, None, _ai_feedback(kitchen, snapshot)))
+    return Outcome(State.done, update_policy(kitchen, snapshot, live, None, ask_judge(kitchen, snapshot)))
 
 
 def _cycle_job(kitchen: Kitchen) -> Outcome:
     kitchen.run.expected = 5 + kitchen.with_ai + 3 * kitchen.settings.policy_rounds
-    snapshot = _snapshot(kitchen)
+    snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
     _need_labels(kitchen, snapshot)
-    ai = _ai_feedback(kitchen, snapshot)
-    version, directory, why_not = _reward(kitchen, snapshot, ai)
+    ai = ask_judge(kitchen, snapshot)
+    version, directory, why_not = update_reward(kitchen, snapshot, ai)
     if directory is None:
         return Outcome(State.done, f"No policy update without a reward model: {why_not}")
-    reasons = [why_not, _policy(kitchen, snapshot, directory, version, ai)]
+    reasons = [why_not, update_policy(kitchen, snapshot, directory, version, ai)]
     _advance(kitchen, snapshot, version)
     return Outcome(State.done, ". ".join(reason for reason in reasons if reason) or None)
 
@@ -118,214 +85,11 @@ RECIPES: dict[Kind, Callable[[Kitchen], Outcome]] = {
 }
 
 
-def _snapshot(kitchen: Kitchen) -> Finished:
-    settings = kitchen.settings
-    return kitchen.run.stage(
-        "snapshot",
-        "snapshot",
-        {
-            "cursor": kitchen.facts["cursor"],
-            "replay": settings.replay,
-            "holdout": settings.holdout,
-            "prompts": settings.prompt_pool,
-            "rater_cap": settings.rater_cap,
-            "pair_share": settings.pair_share,
-            "seed": _seed(kitchen, 0),
-        },
-    )
-
-
-def _ai_feedback(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
-    """The champion's replies to prompts that are not held out, and a judge's verdicts on them; None unless
-    there is a constitution."""
-    settings, champion = kitchen.settings, kitchen.facts["champion"]
-    if not kitchen.with_ai or not snapshot.metrics["prompts"]:
-        return None
-    sampled = _sample(kitchen, snapshot, 1, champion, kitchen.artifact(kitchen.facts["champion_path"]))
-    judged = kitchen.run.stage(
-        "ai_feedback",
-        "ai_feedback",
-        {
-            "samples": sampled.path("samples.parquet"),
-            "prompts": snapshot.path("prompts.parquet"),
-            "policy": champion,
-            "constitution": str(settings.ai_constitution),
-            "url": settings.ai_judge_url,
-            "model": settings.ai_judge_model,
-            "pairs": settings.ai_pairs,
-            "weight": settings.ai_weight,
-            "concurrency": settings.ai_concurrency,
-            "seed": _seed(kitchen, 1),
-        },
-    )
-    return AiFeedback(sampled, judged)
-
-
-def _reward(
-    kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None
-) -> tuple[str | None, str | None, str | None]:
-    """The version that was published, the reward model to use now, and why none was published."""
-    settings = kitchen.settings
-    live = kitchen.artifact(kitchen.facts["reward_path"])
-    trained = kitchen.run.stage(
-        "train_reward",
-        "train_reward",
-        {
-            "base_model": settings.model,
-            "init": live,
-            "train": snapshot.path("train.parquet"),
-            "holdout": snapshot.path("holdout.parquet"),
-            "policy": kitchen.facts["champion"],
-            "seed": settings.seed,
-            **(ai.extra if ai else {}),
-            **settings.prefixed("reward"),
-        },
-    )
-    if not trained.metrics["accepted"]:
-        return None, live, "The new reward model is not better: " + _sentences(trained.metrics["reasons"])
-    published = kitchen.run.stage(
-        "publish_reward",
-        "publish_reward",
-        {
-            "job": kitchen.run.job.id,
-            "token": kitchen.run.lease.token,
-            "trained": str(trained.directory),
-            "parent": kitchen.facts["reward"],
-        },
-    )
-    kitchen.run.published(reward=published.metrics["version"])
-    return published.metrics["version"], trained.path("reward"), None
-
-
 def _advance(kitchen: Kitchen, snapshot: Finished, version: str | None) -> None:
     """Past what `version` was trained on, if one was published."""
     if version is not None:
         cursor, labels = snapshot.metrics["cursor"], snapshot.metrics["labels_given"]
         kitchen.registry.advance_cursor(cursor, labels, kitchen.run.lease)
-
-
-def _policy(
-    kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str | None, ai: AiFeedback | None
-) -> str | None:
-    """Update the policy and publish it; why not more came of it, if it did not."""
-    name, adapter = _rounds(kitchen, snapshot, reward, ai)
-    judged_by = version or kitchen.facts["reward"]
-    evaluated = _evaluate(kitchen, snapshot, reward, judged_by, name, adapter)
-    if not evaluated.metrics["accepted"]:
-        return "The gate rejected the candidate: " + _sentences(evaluated.metrics["reasons"])
-    published = kitchen.run.stage(
-        "publish",
-        "publish",
-        {
-            "job": kitchen.run.job.id,
-            "token": kitchen.run.lease.token,
-            "adapter": adapter,
-            "probe": str(Path(adapter).parent / "probe.json"),
-            "parent": kitchen.facts["champion"],
-            "reward": judged_by,
-            "evaluation": evaluated.metrics,
-            "plots": evaluated.path("plots"),
-        },
-    )
-    kitchen.run.published(policy=published.metrics["version"])
-    reason: str | None = published.metrics["reason"]
-    return reason
-
-
-def _rounds(
-    kitchen: Kitchen, snapshot: Finished, reward: str | None, ai: AiFeedback | None
-) -> tuple[str, str]:
-    """Sample, score, optimise, again and again. The candidate's name on the engines, and its adapter."""
-    settings, run = kitchen.settings, kitchen.run
-    name, adapter = kitchen.facts["champion"], kitchen.artifact(kitchen.facts["champion_path"])
-    for number in range(1, settings.policy_rounds + 1):
-        first = ai if number == 1 else None
-        sampled = first.sampled if first else _sample(kitchen, snapshot, number, name, adapter)
-        scored = _score(kitchen, number, reward, sampled, first)
-        optimised = run.stage(
-            f"optimise-{number}",
-            "optimise",
-            {
-                "base_model": settings.model,
-                "init": adapter,
-                "method": run.job.params.get("method", settings.method),
-                "scores": scored.path("scores.parquet"),
-                "labels": snapshot.path("train.parquet"),
-                "seed": _seed(kitchen, number),
-                **settings.prefixed("optimise"),
-            },
-        )
-        name, adapter = f"{run.job.id}-r{number}", optimised.path("adapter")
-    assert adapter is not None
-    return name, adapter
-
-
-def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapter: str | None) -> Finished:
-    settings = kitchen.settings
-    return kitchen.run.stage(
-        f"sample-{number}",
-        "sample",
-        {
-            "engines": list(settings.engines),
-            "model": name,
-            "adapter": adapter,
-            "prompts": snapshot.path("prompts.parquet"),
-            "count": settings.policy_prompts,
-            "k": settings.policy_k,
-            "max_tokens": settings.max_tokens,
-            "seed": _seed(kitchen, number),
-        },
-    )
-
-
-def _score(
-    kitchen: Kitchen, number: int, reward: str | None, sampled: Finished, ai: AiFeedback | None
-) -> Finished:
-    """`ai`: what was said of these very samples."""
-    settings, given = kitchen.settings, kitchen.settings.prefixed("score")
-    return kitchen.run.stage(
-        f"score-{number}",
-        "score",
-        {
-            **given,
-            "base_model": settings.model,
-            "reward": reward,
-            "names": ["warm"] if given["reward"] == "warm" else None,
-            "samples": sampled.path("samples.parquet"),
-            "uncertainty": settings.uncertainty,
-            "rules": ai.judged.path("rules.parquet") if ai else None,
-        },
-    )
-
-
-def _evaluate(
-    kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str, name: str, adapter: str
-) -> Finished:
-    """`reward`: the folder of the reward model, `version`: its name."""
-    settings, job = kitchen.settings, kitchen.run.directory
-    champion = kitchen.facts["champion"]
-    judge = kitchen.registry.rewards().get(version)
-    return kitchen.run.stage(
-        "evaluate",
-        "evaluate",
-        {
-            "engines": list(settings.engines),
-            "base_model": settings.model,
-            "candidate": {"name": name, "adapter": adapter},
-            "champion": {"name": champion, "adapter": kitchen.artifact(kitchen.facts["champion_path"])},
-            "prompts": snapshot.path("prompts.parquet"),
-            "reward": reward,
-            "reward_metrics": judge.metrics if judge else {},
-            "labels": [snapshot.path("train.parquet"), snapshot.path("holdout.parquet")],
-            "lineage": history.lineage(kitchen.registry, champion),
-            "rounds": history.rounds(job),
-            "curves": history.curves(job),
-            "max_tokens": settings.max_tokens,
-            "min_prompts": settings.min_holdout_prompts,
-            "seed": _seed(kitchen, 0),
-            **settings.prefixed("evaluate"),
-        },
-    )
 
 
 def _need_prompts(kitchen: Kitchen, snapshot: Finished) -> None:
@@ -350,12 +114,3 @@ def _need_labels(kitchen: Kitchen, snapshot: Finished) -> None:
 def _need_reward(version: str | None) -> None:
     if version is None:
         raise NotEnough("There is no reward model yet. Start a job of the kind 'cycle' or 'reward' first.")
-
-
-def _seed(kitchen: Kitchen, number: int) -> int:
-    """Another seed for each job and round, the same when a job is taken up again."""
-    return (kitchen.settings.seed + int(kitchen.run.job.created) * 31 + number) % 2**20
-
-
-def _sentences(reasons: list[str]) -> str:
-    return "; ".join(reasons)

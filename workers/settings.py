@@ -56,17 +56,17 @@ class WorkerSettings(ServingSettings):
         default=0.25, ge=0, description="Standard deviations that a reply gains which wins under all rules"
     )
 
-    optimise_learning_rate: float = Field(default=5e-4, gt=0, description="Learning rate of the adapter")
-    optimise_batch: int = Field(default=8, gt=0, description="Replies a step of the optimiser")
+    optimise_learning_rate: float = Field(default=7e-4, gt=0, description="Learning rate of the adapter")
+    optimise_batch: int = Field(default=16, gt=0, description="Replies a step of the optimiser")
     optimise_epochs: int = Field(default=1, gt=0, description="Passes over the replies of a round")
     optimise_beta: float = Field(default=0.1, gt=0, description="β: weight of the KL to the base")
     optimise_rank: int = Field(default=16, gt=0, le=16, description="Rank of a first adapter")
     optimise_top_layers: float = Field(
         default=1.0, gt=0, le=1, description="Share of the layers, from the top, that a first adapter is on"
     )
-    optimise_pairs: int = Field(default=1, gt=0, description="Pairs that online_dpo makes of K replies")
+    optimise_pairs: int = Field(default=2, gt=0, description="Pairs that online_dpo makes of K replies")
     optimise_people: int = Field(
-        default=0, ge=0, description="People's newest comparisons that online_dpo learns from too, at most"
+        default=96, ge=0, description="People's newest comparisons that online_dpo learns from too, at most"
     )
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"

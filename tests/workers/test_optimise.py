@@ -7,7 +7,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from workers.labels import Label, Sample, Score, read_labels, write_labels, write_scores
+from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
 from workers.policy_data import Tokens, well_rated
 from workers.policy_model import (
     assert_trainable,
@@ -141,6 +141,22 @@ def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rat
     _, folder = run("o", method, scores, labels=rated(right=0.5), epochs=3)
     moved = kindness(tiny_model, right / "adapter") - base
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, tmp_path):
+    """Kind replies that the engines call far less likely: their ratio is clipped, so they teach nothing."""
+    _, folder = run("o", method, scored())
+    rows = read_scores(tmp_path / "scores.parquet")
+    samples = [
+        Sample(**{**vars(sample), "logprobs": [logprob - 2 for logprob in sample.logprobs]})
+        if score.reward > 0
+        else sample
+        for sample, score in rows
+    ]
+    write_scores(tmp_path / "scores.parquet", samples, [score for _, score in rows])
+    _, clipped = run("clipped", method, tmp_path / "scores.parquet")
+    assert kindness(tiny_model, clipped / "adapter") < kindness(tiny_model, folder / "adapter") - 0.2
 
 
 def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scored, rated, tiny_model):

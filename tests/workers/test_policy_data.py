@@ -1,0 +1,77 @@
+import pytest
+from transformers import AutoTokenizer
+
+from workers import policy_data
+from workers.labels import Label, Sample, Score
+from workers.policy_data import Tokens, best_and_worst, best_of, full_groups, preferences, thumbs, well_rated
+from workers.stage import StageError
+
+HI = [{"role": "user", "content": "hi"}]
+END = 2
+
+
+@pytest.fixture
+def tokens(tiny_model) -> Tokens:
+    return Tokens(AutoTokenizer.from_pretrained(tiny_model))
+
+
+def scored(*rewards: list[float]) -> policy_data.Rollouts:
+    """A prompt a list; every reply is another one, but for those of equal reward."""
+    rows = [
+        (Sample(prompt, HI, "…", [1], [int(reward * 10) + 50], [-1.0], "stop"), Score(reward, 0.0, [reward]))
+        for prompt, group in enumerate(rewards)
+        for reward in group
+    ]
+    return policy_data.rollouts(rows)
+
+
+def test_pairs_are_of_the_outermost_first_and_only_where_they_differ():
+    data = scored([3, 1, 2, 0], [5, 5], [1, 2])
+    assert best_and_worst(data, 1) == [(0, 3), (7, 6)]
+    assert best_and_worst(data, 2) == [(0, 3), (2, 1), (7, 6)]
+    assert best_and_worst(data, 9) == [(0, 3), (2, 1), (7, 6)]
+
+
+def test_the_best_of_n_is_none_where_all_are_as_good():
+    assert best_of(scored([3, 1], [5, 5], [1, 2])) == [0, 5]
+
+
+def test_only_prompts_with_all_their_replies_make_groups():
+    assert full_groups(scored([3, 1], [5], [1, 2])) == ([[0, 1], [3, 4]], 2)
+    with pytest.raises(StageError, match="at least 2 replies"):
+        full_groups(scored([3], [5]))
+
+
+def test_what_people_said_becomes_tokens_as_an_engine_writes_them(tokens, tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    labels = [
+        Label("comparison", HI, "good", "bad", 0.0, b_finish="length"),
+        Label("comparison", HI, "nice", "rude", 0.5),
+        Label("thumb", HI, "lovely", None, 1.0),
+        Label("thumb", HI, "grim", None, 0.0),
+    ]
+    (pair,) = preferences(labels, tokens, 0)
+    assert pair.chosen.tokens == tokenizer.encode("bad")  # it was cut, so it does not end
+    assert pair.rejected.tokens == [*tokenizer.encode("good"), END]
+    assert pair.chosen.prompt == tokenizer.apply_chat_template(
+        HI, add_generation_prompt=True, return_dict=False
+    )
+    assert [thumb.up for thumb in thumbs(labels, tokens, 0)] == [True, False]
+    liked = well_rated(labels, tokens, 0)
+    assert [tokenizer.decode(reply.tokens[:1]) for reply in liked] == ["lovely", "bad"]
+
+
+def test_over_long_texts_are_cut_and_not_dropped(tokens):
+    long = "good " * 600
+    (thumb,) = thumbs([Label("thumb", [{"role": "user", "content": long * 2}], long, None, 1.0)], tokens, 0)
+    assert len(thumb.reply.prompt) == policy_data.MAX_PROMPT
+    assert len(thumb.reply.tokens) == policy_data.MAX_REPLY
+    assert thumb.reply.tokens[-1] != END
+
+
+def test_a_label_that_weighs_little_is_taken_seldom_and_one_of_no_weight_never(tokens):
+    labels = [Label("thumb", HI, "good", None, 1.0, weight=weight) for weight in (0.0, 0.25, 1.0, 2.0)]
+    taken = [len(thumbs([label] * 200, tokens, 1)) for label in labels]
+    assert taken[0] == 0
+    assert 30 < taken[1] < 70
+    assert taken[2:] == [200, 200]
