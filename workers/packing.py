@@ -15,12 +15,14 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from trl.trainer.utils import FusedCausalLMOutput
 
 ATTENTION = "packed"
 CHUNK = 256  # positions whose logits are alive at a time
+SHORT = 256  # tokens of a sequence up to which a CPU keeps its attention's weights for the backward
 IGNORED = -100
 _EXTRAS = ("entropy", "mean_logit", "top")
 _UNSUPPORTED = (
@@ -150,6 +152,9 @@ def score_pack(model: Any, row: Pack, extras: bool = False) -> Scored:
         hidden = getattr(model, model.base_model_prefix)(
             input_ids=row.ids.to(here),
             position_ids=row.positions.to(here),
+            attention_mask=torch.zeros(
+                1, 1, 1, 1, device=here
+            ),  # a whole one is taken as it is, and not read
             use_cache=False,
             unpack=row.unpack.to(here),
             place=row.place.to(here),
@@ -182,6 +187,7 @@ def enable(model: Any) -> None:
     if odd or model.get_output_embeddings().bias is not None or getattr(config, "sliding_window", None):
         raise ValueError(f"{config.model_type} cannot be trained here: {', '.join(odd) or 'bias or window'}")
     AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # for what is no packed row
     config._attn_implementation = ATTENTION
 
 
@@ -254,7 +260,7 @@ def _attention(
         part[0].index_select(1, flat).view(part.shape[1], b, t, -1).transpose(0, 1)
         for part in (query, key, value)
     )
-    causal = _matmul_attention if q.device.type == "cpu" else _fused_attention
+    causal = _matmul_attention if q.device.type == "cpu" and t <= SHORT else _fused_attention
     return causal(q, k, v, scaling).transpose(1, 2).flatten(0, 1).index_select(0, place)[None], None
 
 

@@ -2,7 +2,7 @@
 stages only."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -106,11 +106,12 @@ class Tokens:
         return Reply(cast(list[int], prompt)[-MAX_PROMPT:], [*tokens[:MAX_REPLY], *end])
 
 
-def preferences(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Preference]:
-    """People's choices between two replies, without ties. One that weighs less than 1 is taken that often."""
+def preferences(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Preference]:
+    """People's choices between two replies, without ties, each drawn by its weight."""
     found = []
-    for label in _by_weight(labels, seed):
-        if label.kind == "comparison" and label.target != 0.5 and label.b:
+    choices = [label for label in labels if label.kind == "comparison" and label.target != 0.5]
+    for label in _by_weight(choices, seed):
+        if label.a and label.b:
             a = tokens.reply(label.messages, label.a, label.a_finish)
             b = tokens.reply(label.messages, label.b, label.b_finish or "stop")
             if a.tokens and b.tokens:
@@ -118,22 +119,24 @@ def preferences(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Pref
     return found
 
 
-def thumbs(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Thumb]:
-    """People's thumbs. One that weighs less than 1 is taken that often."""
+def thumbs(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Thumb]:
+    """People's thumbs, each drawn by its weight."""
+    given = [label for label in labels if label.kind == "thumb"]
     found = [
         Thumb(tokens.reply(label.messages, label.a, label.a_finish), label.target > 0.5)
-        for label in _by_weight(labels, seed)
-        if label.kind == "thumb"
+        for label in _by_weight(given, seed)
     ]
     return [thumb for thumb in found if thumb.reply.tokens]
 
 
-def well_rated(labels: Iterable[Label], tokens: Tokens, seed: int) -> list[Reply]:
+def well_rated(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Reply]:
     """Replies with a thumb up, chosen ones, and corrections."""
     up = [thumb.reply for thumb in thumbs(labels, tokens, seed) if thumb.up]
     return up + [preference.chosen for preference in preferences(labels, tokens, seed)]
 
 
-def _by_weight(labels: Iterable[Label], seed: int) -> list[Label]:
+def _by_weight(labels: Sequence[Label], seed: int) -> list[Label]:
+    """Each with a chance of its weight to the heaviest one's, so that caps on raters hold here too."""
+    heaviest = max((label.weight for label in labels), default=0.0)
     chance = random.Random(seed)
-    return [label for label in labels if chance.random() < label.weight]
+    return [label for label in labels if chance.random() * heaviest < label.weight]

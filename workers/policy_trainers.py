@@ -159,16 +159,19 @@ class KeepNear(TrainerCallback):
     """Measures how far the policy has gone, every few steps, and ends the training where it leaves a bound.
 
     The last step is then gone back by halves until it is within (the line search of TRPO, arXiv 1502.05477,
-    appendix C). A measurement is (step, Distance); `cut`: whether it had to.
+    appendix C). A policy that begins outside is held to where it begins. A measurement is (step, Distance);
+    `cut`: whether it had to be.
     """
 
     def __init__(
         self, model: torch.nn.Module, measure: Callable[[], Distance], bound: Distance, every: int
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._measure, self._bound, self._every = measure, bound, every
+        self._measure, self._every = measure, every
         self._kept = self._copy()
-        self.measured: list[tuple[int, Distance]] = []
+        begin = measure()
+        self._bound = Distance(max(bound.step, begin.step), max(bound.base, begin.base))
+        self.measured = [(0, begin)]
         self.cut = False
 
     def on_step_end(

@@ -7,6 +7,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from workers.datasets import for_judge
 from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
 from workers.policy_data import Tokens, well_rated
 from workers.policy_model import (
@@ -22,6 +23,7 @@ from workers.stages import optimise
 
 KIND, UNKIND, END = [11, 12, 13, 14], [15, 16, 17, 18], 2
 KIND_WORDS, UNKIND_WORDS = "good nice lovely thanks".split(), "bad dull rude grim".split()
+HI = [{"role": "user", "content": "hi"}]
 ON_SAMPLES, ON_LABELS = ["rloo", "grpo", "online_dpo", "best_of_n"], ["dpo", "kto"]
 PROMPT = [1, 21, 3, 2, 1, 22]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -59,7 +61,7 @@ def scored(tiny_model, tmp_path):
 def rated(tmp_path):
     """What people said of kind and of unkind replies; `right`: how often they like the kind ones."""
 
-    def make(right=1.0, count=32):
+    def make(right=1.0, count=48):
         dice = random.Random(3)
         labels = []
         for number in range(count):
@@ -71,6 +73,7 @@ def rated(tmp_path):
             else:
                 text, up = (kind, likes) if number % 4 else (unkind, not likes)
                 labels.append(Label("thumb", [{"role": "user", "content": "hi"}], text, None, float(up)))
+        labels = [Label(**{**vars(row), "conversation": f"c{n}"}) for n, row in enumerate(labels)]
         write_labels(tmp_path / "train.parquet", labels)
         return tmp_path / "train.parquet"
 
@@ -114,7 +117,7 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
 def test_it_moves_the_policy_to_what_people_like(method, run, scored, rated, tiny_model):
     metrics, folder = run("o", method, scored(lambda kind: 0.0), labels=rated(), epochs=3)
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
-    assert metrics["pairs" if method == "dpo" else "thumbs"] == 16
+    assert metrics["pairs" if method == "dpo" else "thumbs"] > 8
 
 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "online_dpo"])
@@ -138,7 +141,7 @@ def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rat
     base = kindness(tiny_model)
     scores = scored(lambda kind: 0.0)
     _, right = run("right", method, scores, labels=rated(), epochs=3)
-    _, folder = run("o", method, scores, labels=rated(right=0.5), epochs=3)
+    _, folder = run("o", method, scores, labels=rated(right=0.5, count=144), epochs=1)
     moved = kindness(tiny_model, right / "adapter") - base
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
@@ -164,7 +167,7 @@ def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scor
     plain, without = run("plain", "online_dpo", scores, labels=labels, epochs=4)
     shared, with_it = run("shared", "online_dpo", scores, labels=labels, epochs=4, sft_weight=1.0)
     assert "rated" not in plain
-    assert shared["rated"] == 24
+    assert shared["rated"] > 12
     tokens = Tokens(AutoTokenizer.from_pretrained(tiny_model))
     replies = well_rated(read_labels(labels), tokens, 0)
     prompts, texts = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
@@ -190,13 +193,47 @@ def test_a_round_that_leaves_the_bound_on_the_kl_is_cut_short_and_gone_back(run,
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
 
 
-def test_a_bound_that_no_step_keeps_is_an_error(run, scored):
-    with pytest.raises(StageError, match="lower the learning rate"):
-        run("o", "online_dpo", scored(), max_kl_base=-1.0)
+def test_a_bound_that_no_step_keeps_holds_the_policy_where_it_is(run, scored, tiny_model):
+    metrics, folder = run("o", "online_dpo", scored(), max_kl_base=0.0)
+    assert "even a small step leaves the bounds" in metrics["held"]
+    assert metrics["hash_before"] == metrics["hash_after"]
+    assert kindness(tiny_model, folder / "adapter") == pytest.approx(kindness(tiny_model), abs=0.01)
+
+
+def test_a_policy_that_begins_outside_a_bound_may_stay_there(run, scored):
+    scores = scored()
+    first, folder = run("first", "online_dpo", scores)
+    again, _ = run("again", "online_dpo", scores, init=folder / "adapter", max_kl_base=first["kl_base"] / 2)
+    assert first["held"] is None
+    assert again["kl_base"] <= first["kl_base"] * 1.05
+
+
+def test_what_the_judge_learns_from_is_not_for_the_policy(run, scored, tmp_path):
+    rows = [Label("comparison", HI, "good", "bad", 1.0, conversation=f"c{n}") for n in range(30)]
+    write_labels(tmp_path / "t.parquet", rows)
+    metrics, _ = run("o", "dpo", scored(), labels=tmp_path / "t.parquet")
+    assert metrics["pairs"] == sum(not for_judge(row) for row in rows)
+    assert 0 < metrics["pairs"] < 30
+
+
+def test_peoples_pairs_are_enough_where_all_rewards_are_the_same(run, scored, rated):
+    metrics, _ = run("o", "online_dpo", scored(lambda kind: 1.0), labels=rated(), people=8)
+    assert (metrics["pairs"], metrics["people"]) == (0, 8)
+
+
+def test_kto_leaves_no_thumb_out_where_batches_do_not_divide(run, scored, tmp_path):
+    rows = [
+        Label("thumb", HI, "good" if n else "bad", None, float(n > 0), conversation="c1") for n in range(9)
+    ]
+    assert not for_judge(rows[0])
+    write_labels(tmp_path / "t.parquet", rows)
+    metrics, _ = run("o", "kto", scored(), labels=tmp_path / "t.parquet", epochs=1)
+    assert (metrics["thumbs"], metrics["thumbs_up"]) == (16, 8)
+    assert metrics["steps"] == 2
 
 
 def test_thumbs_of_one_kind_alone_and_no_comparison_are_errors(run, scored, tmp_path):
-    labels = [Label("thumb", [{"role": "user", "content": "hi"}], "good", None, 1.0)] * 4
+    labels = [Label("thumb", HI, "good", None, 1.0, conversation="c1")] * 4
     write_labels(tmp_path / "ups.parquet", labels)
     scores = scored()
     with pytest.raises(StageError, match="4 up and 0 down"):

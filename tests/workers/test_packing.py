@@ -90,6 +90,23 @@ def test_the_forward_that_trl_calls_scores_a_padded_batch_whatever_the_side(poli
     assert found.is_top1[0, 2:4].tolist() == (logits.argmax(-1) == torch.tensor([13, 2])).tolist()
 
 
+def test_a_long_sequence_takes_the_other_attention_and_says_the_same(policy, monkeypatch):
+    enable(policy.get_base_model())
+    row = pack(TEXTS, [0, 2, 3, 1])
+    short = score_pack(policy.get_base_model(), row).logprobs
+    monkeypatch.setattr("workers.packing.SHORT", 1)
+    torch.testing.assert_close(score_pack(policy.get_base_model(), row).logprobs, short, rtol=0.02, atol=0.02)
+
+
+def test_what_is_no_packed_row_keeps_its_padding_mask(policy):
+    ids, mask = torch.tensor([[2, 2, 1, 7, 15]]), torch.tensor([[0, 0, 1, 1, 1]])
+    positions = torch.tensor([[0, 0, 0, 1, 2]])
+    expected = policy(input_ids=ids[:, 2:]).logits[0, -1].float()
+    enable(policy.get_base_model())
+    found = policy(input_ids=ids, attention_mask=mask, position_ids=positions).logits[0, -1].float()
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+
+
 def test_a_model_whose_logits_are_more_than_its_head_is_refused(policy):
     model = policy.get_base_model()
     model.config.final_logit_softcapping = 30.0

@@ -69,9 +69,13 @@ def test_over_long_texts_are_cut_and_not_dropped(tokens):
     assert thumb.reply.tokens[-1] != END
 
 
-def test_a_label_that_weighs_little_is_taken_seldom_and_one_of_no_weight_never(tokens):
-    labels = [Label("thumb", HI, "good", None, 1.0, weight=weight) for weight in (0.0, 0.25, 1.0, 2.0)]
-    taken = [len(thumbs([label] * 200, tokens, 1)) for label in labels]
-    assert taken[0] == 0
-    assert 30 < taken[1] < 70
-    assert taken[2:] == [200, 200]
+def test_labels_are_drawn_by_their_weight_within_their_kind(tokens):
+    light, heavy = (
+        Label("thumb", HI, word, None, 1.0, weight=w) for word, w in (("good", 0.5), ("nice", 2.0))
+    )
+    others = [Label("comparison", HI, "good", "bad", 1.0, weight=99.0)] * 10
+    taken = thumbs([light] * 200 + [heavy] * 200 + others, tokens, 1)
+    count = sum(thumb.reply.tokens == tokens.reply(HI, "good", "stop").tokens for thumb in taken)
+    assert 30 < count < 70
+    assert len(taken) == count + 200
+    assert thumbs([Label("thumb", HI, "good", None, 1.0, weight=0.0)] * 9, tokens, 1) == []

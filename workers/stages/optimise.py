@@ -31,6 +31,7 @@ from trl.trainer.utils import pad
 
 from serving.methods import Method
 from workers import policy_data, policy_objectives
+from workers.datasets import for_judge
 from workers.device import device
 from workers.labels import Label, read_labels, read_scores
 from workers.packing import IGNORED, install
@@ -106,7 +107,7 @@ class Round:
             config.base_model, config.init, config.rank, config.targets, config.top_layers
         )
         self.data = policy_data.rollouts(read_scores(config.scores))
-        self.labels: list[Label] = [] if config.labels is None else read_labels(config.labels)
+        self.labels = _not_the_judges([] if config.labels is None else read_labels(config.labels))
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
@@ -149,23 +150,28 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     if not math.isfinite(figures["loss"]):
         raise StageError("the policy's loss is not finite: lower the learning rate")
     after = trainable_hash(work.model)
-    if guard.cut and before == after:
-        raise StageError(
-            f"even a small step left the bounds on the KL ({config.max_kl_step} nats a token from the policy "
-            f"that sampled, {config.max_kl_base} from the base): lower the learning rate"
-        )
-    assert_moved(before, after)
+    if not guard.cut:
+        assert_moved(before, after)
     stage.progress(2, 3, "writing the adapter")
     work.model.save_pretrained(str(stage.path("adapter")))
     write_json(stage.path("probe.json"), probe(work))
     return figures | {
         "method": config.method,
+        "held": held(config) if before == after else None,
         "replies": len(work.data.samples),
         "kl_base_before": kl_before(work),
         "trainable": assert_trainable(work.model),
         "hash_before": before,
         "hash_after": after,
     }
+
+
+def held(config: Config) -> str:
+    """Why a policy stayed where it was, though it was trained."""
+    return (
+        f"even a small step leaves the bounds on the KL: {config.max_kl_step} nats a token from the policy "
+        f"that sampled, {config.max_kl_base} from the base (THUMBWHEEL_OPTIMISE_MAX_KL_STEP, …_BASE)"
+    )
 
 
 Made = tuple[Any, dict[str, Any]]  # a trainer, and figures for metrics.json
@@ -212,7 +218,8 @@ def grpo(work: Round) -> Made:
 
 def online_dpo(work: Round) -> Made:
     pairs = policy_data.best_and_worst(work.data, work.config.pairs)
-    if not pairs:
+    theirs = people_rows(work, work.config.people)
+    if not pairs and not theirs:
         raise StageError("no prompt has two replies of different reward: there is nothing to prefer")
     work.refer_to(sorted({row for pair in pairs for row in pair}))
     data = work.data
@@ -220,7 +227,6 @@ def online_dpo(work: Round) -> Made:
         preference_row(_reply(data, best), _reply(data, worst), data.reference[best], data.reference[worst])
         for best, worst in pairs
     ]
-    theirs = people_rows(work, work.config.people)
     return _preference_trainer(work, rows + theirs), {"pairs": len(rows), "people": len(theirs)}
 
 
@@ -233,8 +239,11 @@ def dpo(work: Round) -> Made:
 
 def people_rows(work: Round, count: int) -> list[dict[str, Any]]:
     """People's `count` newest comparisons."""
-    labels = sorted(work.labels, key=lambda label: label.time)
-    found = policy_data.preferences(labels, work.tokens, work.config.seed)[-count:] if count else []
+    if count == 0:
+        return []
+    choices = [label for label in work.labels if label.kind == "comparison" and label.target != 0.5]
+    newest = sorted(choices, key=lambda label: label.time)[-2 * count :]
+    found = policy_data.preferences(newest, work.tokens, work.config.seed)[-count:]
     base = work.base([reply for pair in found for reply in (pair.chosen, pair.rejected)])
     return [
         preference_row(pair.chosen, pair.rejected, base[2 * number], base[2 * number + 1])
@@ -245,11 +254,12 @@ def people_rows(work: Round, count: int) -> list[dict[str, Any]]:
 def kto(work: Round) -> Made:
     found = policy_data.thumbs(work.labels, work.tokens, work.config.seed)
     ups = sum(thumb.up for thumb in found)
-    if not 0 < ups < len(found):
-        raise StageError(f"kto needs thumbs up and down; there are {ups} up and {len(found) - ups} down")
+    downs = len(found) - ups
+    if not ups or not downs:
+        raise StageError(f"kto needs thumbs up and down; there are {ups} up and {downs} down")
     random.Random(work.config.seed).shuffle(found)
     size = max(2, min(work.config.batch, len(found)))
-    found = found[: len(found) - len(found) % size]
+    found += found[: -len(found) % size]  # whole batches: the first ones again
     others = [
         found[first + (place - 1) % size].reply.tokens
         for first in range(0, len(found), size)
@@ -269,7 +279,7 @@ def kto(work: Round) -> Made:
         }
         for number, (thumb, other) in enumerate(zip(found, others, strict=True))
     ]
-    up, down = kto_weights(ups, sum(not thumb.up for thumb in found))
+    up, down = kto_weights(ups, downs)
     trainer = SampledKTO(
         model=work.model,
         processing_class=work.tokenizer,
@@ -501,6 +511,11 @@ def probe(work: Round) -> list[dict[str, Any]]:
         }
         for row, reply in zip(rows, replies, strict=True)
     ]
+
+
+def _not_the_judges(labels: Sequence[Label]) -> list[Label]:
+    """Without those that the judge learns from: it could not judge a policy that learnt them too."""
+    return [label for label in labels if not for_judge(label)]
 
 
 def _spread(data: Rollouts, count: int) -> list[int]:
