@@ -63,7 +63,9 @@ class Config(StageConfig):
 
     `pairs`: pairs a prompt that online_dpo makes of its K replies. `people`: people's newest comparisons that
     it takes beside them, at most; they are pairs too, and more often right than those of a young reward
-    model. `sft_weight`: the share of SFT on well-rated replies.
+    model. `chosen_weight`: how much the preferred reply's own mean log-probability counts beside the pair's
+    (RPO, arXiv 2404.19733, eq. 2), without which DPO makes both replies of a pair less likely, and whatever
+    else more. `sft_weight`: the share of SFT on well-rated replies.
 
     `top_layers`: the share of the layers, from the top, that a new adapter is on. `max_kl_step`,
     `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats a token,
@@ -85,6 +87,7 @@ class Config(StageConfig):
     budget: int = 2048
     pairs: int = 1
     people: int = 0
+    chosen_weight: float = 0.0
     epsilon: float = 0.2
     sft_weight: float = 0.0
     max_kl_step: float = 0.3
@@ -338,6 +341,7 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 
 def _preference_trainer(work: Round, rows: list[dict[str, Any]]) -> SampledDPO:
     random.Random(work.config.seed).shuffle(rows)
+    chosen = work.config.chosen_weight
     trainer = SampledDPO(
         model=work.model,
         processing_class=work.tokenizer,
@@ -347,6 +351,8 @@ def _preference_trainer(work: Round, rows: list[dict[str, Any]]) -> SampledDPO:
             per_device_train_batch_size=max(1, min(work.config.batch // 2, len(rows))),
             num_train_epochs=work.config.epochs,
             beta=work.config.beta,
+            loss_type=["sigmoid", "sft"] if chosen else ["sigmoid"],
+            loss_weights=[1.0, chosen] if chosen else [1.0],
             max_length=None,
         ),
     )
