@@ -43,6 +43,12 @@ def is_held_out(conversation: str, share: float) -> bool:
     return draw / 2**64 < share
 
 
+def for_judge(label: Label) -> bool:
+    """A third of the conversations, the same in every cycle, so that neither a reward's member nor the
+    policy ever learns from what the judge learns from."""
+    return hashlib.sha256(f"judge:{label.conversation}".encode()).digest()[0] % 3 == 0
+
+
 def _rows(said: Said) -> Iterator[Label]:
     a, b = said.a, said.b
     if not _usable(a) or (b is not None and not _usable(b)):

@@ -10,7 +10,7 @@ from workers.reward_model import RewardModel, Texts
 from workers.scoring import read_shape, score_samples
 from workers.stage import StageError
 from workers.stages import train_reward
-from workers.stages.train_reward import by_ai, for_judge, of_unit_weight
+from workers.stages.train_reward import by_ai, of_unit_weight
 from workers.thumb_scale import read_thumbs
 
 KIND, UNKIND = "good nice lovely thanks".split(), "bad dull rude grim".split()
@@ -99,13 +99,6 @@ def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(t
 def test_no_label_is_an_error(train):
     with pytest.raises(StageError, match="no label"):
         train("none", [], [])
-
-
-def test_the_judge_has_conversations_of_its_own():
-    rows = labels(200, seed=1)
-    mine = {row.conversation for row in rows if for_judge(row)}
-    assert 0.15 < len(mine) / 200 < 0.45
-    assert mine == {row.conversation for row in labels(200, seed=1) if for_judge(row)}
 
 
 def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model):

@@ -13,7 +13,6 @@ Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 
 adapter from learning: the accuracy comes from features that are learnt.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from workers import reward_gate, reward_report, reward_trainer, warm
+from workers.datasets import for_judge
 from workers.labels import Label, newest, read_labels
 from workers.reward_model import JUDGE, RewardModel, Texts, member_names
 from workers.reward_report import Version
@@ -208,12 +208,6 @@ def finish(bench: Bench, held: LabelFeatures, thumbs: Mapping[str, ThumbScale]) 
     bench.shape.write(folder)
     write_thumbs(folder, scales)
     return on_holdout(bench, held, [*bench.names, WARM], scales)
-
-
-def for_judge(label: Label) -> bool:
-    """A third of the conversations, the same in every cycle, so that no member ever learns from what the
-    judge learns from."""
-    return hashlib.sha256(f"judge:{label.conversation}".encode()).digest()[0] % 3 == 0
 
 
 def rows_of(name: str, labels: Sequence[Label], judge: bool) -> list[int]:
