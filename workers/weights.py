@@ -29,6 +29,8 @@ ALIKE = 0.9  # Jaccard similarity from which two replies are nearly the same
 SHINGLE = 3  # words
 SHORT = 8  # words up to which a reply says little by itself: "Yes." is no copy of "Yes." to another question
 LEVERAGE = 8.0  # a label of the rarer kind counts at most so many times one of the other
+RISE = 4.0  # times that a label may come to weigh what it did, where raters are too few for the cap
+LOUD = 0.9  # up to this quantile of the raters' totals: what a tenth of them say is not what a few shout
 _SKETCH = 16  # min-hashes; two texts of similarity 0.9 share none of them once in 10^16
 _rng = np.random.default_rng(0)
 _FACTORS = _rng.integers(1, 2**31, size=_SKETCH, dtype=np.uint64) * 2 + 1
@@ -147,7 +149,10 @@ def capped(weights: Floats, raters: Sequence[str], cap: float) -> tuple[Floats, 
     over the raters' totals t, so the share is one of what is left, not of what was there before (water
     filling). With fewer raters than 1/cap there is no such level. Then τ is the median rater's total: nobody
     carries more than the one in the middle, and a rater of one label among busy ones is not made as loud as
-    they are, as equal shares would.
+    they are, as equal shares would. But where most raters say little, nearly all that the busy ones said would
+    be thrown away, and a passer-by's label weigh as much as dozens of theirs. So τ rises until no label
+    weighs more than `RISE` times what it did, though not above what a tenth of the raters reach: a few
+    that shout do not lift it.
     """
     totals: dict[str, float] = {}
     for rater, weight in zip(raters, weights.tolist(), strict=True):
@@ -169,9 +174,13 @@ def rater_shares(weights: Floats, raters: Sequence[str]) -> Mapping[str, float]:
 def _level(totals: Floats, cap: float) -> float:
     """τ for ascending totals. With the k loudest at τ: τ = cap · (sum of the rest + k·τ)."""
     n = len(totals)
-    if n * cap < 1:
-        return float(np.median(totals))
     rest = np.concatenate([[0.0], np.cumsum(totals)])
+    if n * cap < 1:
+        reached = rest[:-1] + np.arange(n, 0, -1) * totals  # Σ min(t, τ), were τ each total in turn
+        wanted = rest[-1] / RISE
+        below = int(np.searchsorted(reached, wanted * (1 - 1e-12)))
+        risen = float(wanted - rest[below]) / (n - below)
+        return max(float(np.median(totals)), min(risen, float(np.quantile(totals, LOUD, method="lower"))))
     for loud in range(n):
         if loud * cap >= 1:
             break

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.labels import Label
-from workers.weights import LEVERAGE, balanced, burst_shares, capped, one_vote, rater_shares, weigh
+from workers.weights import LEVERAGE, RISE, balanced, burst_shares, capped, one_vote, rater_shares, weigh
 
 WORDS = [f"word{number}" for number in range(400)]
 DICE = random.Random(0)
@@ -119,7 +119,7 @@ def test_the_cap_holds_wherever_it_can(cap):
 
 
 def test_where_raters_are_too_few_for_the_cap_none_has_more_than_the_one_in_the_middle():
-    raters = ["loud"] * 90 + ["a"] * 4 + ["b"] * 5 + ["c"] * 6 + ["shy"]
+    raters = ["loud"] * 40 + ["a"] * 4 + ["b"] * 5 + ["c"] * 6 + ["shy"]
     weights, held = capped(np.ones(len(raters)), raters, 0.02)
     totals = {rater: share * weights.sum() for rater, share in rater_shares(weights, raters).items()}
     assert totals == pytest.approx({"loud": 5, "a": 4, "b": 5, "c": 5, "shy": 1})
@@ -127,6 +127,24 @@ def test_where_raters_are_too_few_for_the_cap_none_has_more_than_the_one_in_the_
     alone, held = capped(np.ones(3), ["me"] * 3, 0.02)
     assert alone.tolist() == [1.0, 1.0, 1.0]
     assert held == 1.0
+
+
+def test_a_label_of_a_passer_by_does_not_weigh_as_much_as_dozens_of_those_who_test_for_long():
+    raters = [f"passer-{number}" for number in range(30)]
+    raters += [f"tester-{number}" for number in range(5) for _ in range(100)]
+    weights, held = capped(np.ones(530), raters, 0.02)
+    assert weights.max() / weights.mean() == pytest.approx(RISE)
+    after = rater_shares(weights, raters)
+    assert after["tester-0"] == after["tester-4"] == pytest.approx((1 - 30 * RISE / 530) / 5) == held
+
+
+@pytest.mark.parametrize("votes", [60, 300, 3000])
+def test_however_much_a_few_shout_they_come_to_their_fair_share(votes):
+    raters = [f"h{number}" for number in range(38) for _ in range(3)]
+    raters += [f"cheat{number % 2}" for number in range(votes)]
+    weights, _ = capped(np.ones(len(raters)), raters, 0.02)
+    cheats = sum(share for rater, share in rater_shares(weights, raters).items() if "cheat" in rater)
+    assert cheats == pytest.approx(2 / 40)
 
 
 @pytest.mark.parametrize(("honest", "cheats", "most"), [(19, 1, 0.055), (38, 2, 0.055), (95, 5, 0.1)])
