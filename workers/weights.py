@@ -13,9 +13,10 @@ on a share binds less where raters are many: of a thousand, fifty that conspire 
 there.
 """
 
+import random
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -70,16 +71,51 @@ def weigh(labels: Sequence[Label], rater_cap: float, pair_share: float) -> tuple
     final, level = capped(even, raters, rater_cap)
     lowered = final < even * (1 - 1e-9)
     final *= len(final) / final.sum()
+    weighed = [replace(label, weight=float(weight)) for label, weight in zip(kept, final, strict=True)]
     report = WeightReport(
         repeated=len(labels) - len(kept),
         in_bursts=int((shares < 1).sum()),
         capped=int(lowered.sum()),
         capped_raters=len({rater for rater, low in zip(raters, lowered, strict=True) if low}),
         cap=level,
-        largest_share_before=max(rater_shares(plain, raters).values()),
-        largest_share=max(rater_shares(final, raters).values()),
+        largest_share_before=_largest_share(kept),
+        largest_share=_largest_share(weighed),
     )
-    return [replace(label, weight=float(weight)) for label, weight in zip(kept, final, strict=True)], report
+    return weighed, report
+
+
+def weigh_each(
+    parts: Iterable[Sequence[Label]], rater_cap: float, pair_share: float
+) -> tuple[list[Label], WeightReport]:
+    """Parts that are learnt from apart, each weighed by itself, so that a cap on the whole does not hide a
+    rater who rules one of them. The report: shares of the whole; raters and cap of the part that has most."""
+    given = [part for part in parts if part]
+    weighed = [weigh(part, rater_cap, pair_share) for part in given]
+    reports = [report for _, report in weighed]
+    labels = [label for part, _ in weighed for label in part]
+    if not labels:
+        return [], WeightReport()
+    return labels, WeightReport(
+        repeated=sum(report.repeated for report in reports),
+        in_bursts=sum(report.in_bursts for report in reports),
+        capped=sum(report.capped for report in reports),
+        capped_raters=max(report.capped_raters for report in reports),
+        cap=max(report.cap for report in reports),
+        largest_share_before=_largest_share([label for part in given for label in part]),
+        largest_share=_largest_share(labels),
+    )
+
+
+def drawn(labels: Sequence[Label], count: int, seed: int) -> list[Label]:
+    """At most `count` of `labels`, at random, in the order in which they came: every rater's first before
+    anybody's second, so that a loud rater does not crowd the others out."""
+    said: dict[str, int] = {}
+    rounds = []
+    for number in random.Random(seed).sample(range(len(labels)), len(labels)):
+        said[labels[number].rater] = said.get(labels[number].rater, 0) + 1
+        rounds.append((said[labels[number].rater], number))
+    rounds.sort(key=lambda drawn: drawn[0])
+    return [labels[number] for number in sorted(number for _, number in rounds[:count])]
 
 
 def one_vote(labels: Sequence[Label]) -> list[Label]:
@@ -149,10 +185,10 @@ def capped(weights: Floats, raters: Sequence[str], cap: float) -> tuple[Floats, 
     over the raters' totals t, so the share is one of what is left, not of what was there before (water
     filling). With fewer raters than 1/cap there is no such level. Then τ is the median rater's total: nobody
     carries more than the one in the middle, and a rater of one label among busy ones is not made as loud as
-    they are, as equal shares would. But where most raters say little, nearly all that the busy ones said would
-    be thrown away, and a passer-by's label weigh as much as dozens of theirs. So τ rises until no label
-    weighs more than `RISE` times what it did, though not above what a tenth of the raters reach: a few
-    that shout do not lift it.
+    they are, as equal shares would. But where most raters say little, nearly all that the busy ones said
+    would be thrown away, and a passer-by's label weigh as much as dozens of theirs. So τ rises until no label
+    weighs more than `RISE` times what it did, though not above what a tenth of the raters reach: a few that
+    shout do not lift it.
     """
     totals: dict[str, float] = {}
     for rater, weight in zip(raters, weights.tolist(), strict=True):
@@ -169,6 +205,11 @@ def rater_shares(weights: Floats, raters: Sequence[str]) -> Mapping[str, float]:
     for rater, weight in zip(raters, (weights / weights.sum()).tolist(), strict=True):
         totals[rater] = totals.get(rater, 0.0) + weight
     return totals
+
+
+def _largest_share(labels: Sequence[Label]) -> float:
+    weights = np.array([label.weight for label in labels])
+    return max(rater_shares(weights, [label.rater for label in labels]).values())
 
 
 def _level(totals: Floats, cap: float) -> float:

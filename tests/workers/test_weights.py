@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from workers.labels import Label
-from workers.weights import LEVERAGE, RISE, balanced, burst_shares, capped, one_vote, rater_shares, weigh
+from workers.weights import (
+    LEVERAGE,
+    RISE,
+    balanced,
+    burst_shares,
+    capped,
+    drawn,
+    one_vote,
+    rater_shares,
+    weigh,
+    weigh_each,
+)
 
 WORDS = [f"word{number}" for number in range(400)]
 DICE = random.Random(0)
@@ -176,3 +187,28 @@ def test_labels_that_weigh_less_go_on_weighing_less():
     light = Label(**{**vars(thumb("ann")), "weight": 0.25})
     kept, _ = weigh([light, thumb("bob")], 1.0, 0.5)
     assert kept[1].weight == pytest.approx(4 * kept[0].weight)
+
+
+def test_a_rater_who_rules_only_one_part_of_what_is_learnt_is_levelled_there():
+    members = [thumb(f"r{n % 60}") for n in range(240)]
+    judge = [*(thumb("loud") for _ in range(60)), *(thumb(f"r{n}") for n in range(60))]
+    weighed, report = weigh_each([members, [], judge], 0.02, 0.5)
+    assert [label.a for label in weighed] == [label.a for label in [*members, *judge]]
+    mine = sum(label.weight for label in weighed if label.rater == "loud")
+    assert mine / sum(label.weight for label in weighed[240:]) == pytest.approx(0.02)
+    assert report.largest_share_before == pytest.approx(1 / 6)
+    assert report.largest_share < 0.02
+    assert np.mean([label.weight for label in weighed]) == pytest.approx(1.0)
+    assert (report.capped, report.capped_raters) == (60, 1)
+    assert weigh_each([[], []], 0.02, 0.5)[0] == []
+
+
+def test_a_loud_rater_does_not_crowd_the_others_out_of_what_is_drawn():
+    labels = [thumb(f"r{n}", time=n) for n in range(20) for _ in range(2)]
+    labels += [thumb("loud", time=100 + n) for n in range(500)]
+    found = drawn(labels, 50, 1)
+    assert [sum(label.rater == rater for label in found) for rater in ("loud", "r0", "r19")] == [10, 2, 2]
+    assert found == sorted(found, key=lambda label: label.time)
+    assert drawn(labels, 50, 1) == found != drawn(labels, 50, 2)
+    assert drawn(labels, 1000, 1) == labels
+    assert drawn(labels, 0, 1) == []

@@ -40,7 +40,8 @@ class Config(StageConfig):
     """`extra`: labels by AI, to train on only. `policy`: the version that answers now, on whose replies the
     accuracy is reported too. `depth`: the share of the base's layers that are used, `upper`: how many of
     those carry the adapter (both, as `members` and `rank`, only where there is no `init`, whose shape holds).
-    `max_labels`: newest labels of people that are trained on. `confidence`: of the paired test. The others
+    `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
+    weights hold for what is trained on. `confidence`: of the paired test. The others
     are those of workers.reward_trainer.Training.
     """
 
