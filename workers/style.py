@@ -68,14 +68,14 @@ def features(reply: str, finish: str | None) -> list[float]:
 
 @dataclass(frozen=True)
 class Scale:
-    """Brings features to mean 0 and standard deviation 1 over the replies that a version first saw."""
+    """Brings features to mean 0 and standard deviation 1 over the replies that a version was fitted to."""
 
     mean: list[float]
     std: list[float]
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[float]]) -> "Scale":
-        """`rows`: features of replies. One that never varies stays 0 for ever."""
+        """`rows`: features of replies. One that never varies stays 0."""
         data = np.asarray(rows, dtype=np.float64)
         std = data.std(0)
         return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())

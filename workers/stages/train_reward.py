@@ -144,7 +144,8 @@ def shape_of(config: Config) -> Shape:
 
 
 def live(bench: Bench, held: LabelFeatures) -> Version | None:
-    """The version to go on from, loaded and measured; None for a first one."""
+    """The version to go on from, loaded and measured with the style heads that it came with, before any is
+    fitted anew; None for a first one."""
     init = bench.config.init
     if init is None:
         return None
@@ -192,9 +193,8 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
 
 
 def style_scale(bench: Bench) -> Scale:
-    """That of the version to go on from, if it has one; else of the replies that are trained on."""
-    for head in bench.model.styles.values():
-        return head.scale
+    """Of the replies that are trained on, for all adapters alike. Heads are fitted anew each time, so a
+    feature counts as soon as it varies, though it never did before."""
     return Scale.of([reply.style for replies in bench.features for reply in replies])
 
 
