@@ -64,7 +64,9 @@ class FeedbackReader:
             if len(drawn) >= count:
                 break
             drawn.update(found)
-        return self._resolve(dict(sorted(drawn.items())).values())[:count]
+        # The last range may be too much. Not the tail of the labels: those are the comparisons.
+        kept = chance.sample(sorted(drawn), min(count, len(drawn)))
+        return self._resolve(drawn[place] for place in sorted(kept))
 
     def recent(self, count: int) -> list[Completion]:
         """The newest logged completions, newest first."""

@@ -1,8 +1,9 @@
 """From what people said to rows that a stage can train on. Pure; no Redis, no torch."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Set
+from itertools import chain
+from typing import Any, TypeGuard
 
 from feedback.reader import Said
 from feedback.types import Comparison, Completion, ImportedPrompt, Rating, Thumb, Winner, content_hash
@@ -22,19 +23,48 @@ def labels_of(said: Iterable[Said]) -> list[Label]:
 def prompts_of(
     completions: Iterable[Completion], holdout: float, imported: Iterable[ImportedPrompt] = ()
 ) -> list[Prompt]:
-    """The distinct prompts of logged completions, those that end with a user turn, and of data sets."""
+    """The distinct prompts of logged completions, those that end with a user turn, and of data sets; held out
+    where any conversation that asks it is."""
+    logged = (
+        (completion.messages, completion.conversation)
+        for completion in completions
+        if completion.trainable and _asks(completion.messages)
+    )
     distinct: dict[str, Prompt] = {}
-    for completion in completions:
-        messages = completion.messages
-        if completion.trainable and messages and _is_text(messages) and messages[-1]["role"] == "user":
-            held_out = is_held_out(completion.conversation, holdout)
-            distinct.setdefault(content_hash(messages), Prompt(messages, completion.conversation, held_out))
-    for prompt in imported:
-        held_out = is_held_out(prompt.conversation, holdout)
-        distinct.setdefault(
-            content_hash(prompt.messages), Prompt(prompt.messages, prompt.conversation, held_out)
+    for messages, conversation in chain(logged, ((one.messages, one.conversation) for one in imported)):
+        key, prompt = (
+            content_hash(messages),
+            Prompt(messages, conversation, is_held_out(conversation, holdout)),
         )
+        if key not in distinct or (prompt.holdout and not distinct[key].holdout):
+            distinct[key] = prompt
     return list(distinct.values())
+
+
+def asked_in_holdout(labels: Iterable[Label], prompts: Iterable[Prompt], share: float) -> set[str]:
+    """The hashes of messages that are measured on, by held-out labels or held-out prompts.
+
+    Two conversations may ask the same and be on two sides. Then it is not learnt from: what is measured would
+    have been trained on.
+    """
+    held = (label.messages for label in labels if is_held_out(label.conversation, share))
+    return {content_hash(messages) for messages in chain(held, (p.messages for p in prompts if p.holdout))}
+
+
+def split(labels: Iterable[Label], asked: Set[str], share: float) -> tuple[list[Label], list[Label]]:
+    """Labels to learn from, none of them on messages that are `asked` in the holdout, and held-out ones."""
+    train, holdout = [], []
+    for label in labels:
+        if is_held_out(label.conversation, share):
+            holdout.append(label)
+        elif content_hash(label.messages) not in asked:
+            train.append(label)
+    return train, holdout
+
+
+def only_on_their_side(prompts: Iterable[Prompt], asked: Set[str]) -> list[Prompt]:
+    """Held-out prompts, and of the others those that are not `asked` in the holdout."""
+    return [prompt for prompt in prompts if prompt.holdout or content_hash(prompt.messages) not in asked]
 
 
 def is_held_out(conversation: str, share: float) -> bool:
@@ -112,6 +142,12 @@ def _comparison(
 
 def _usable(completion: Completion) -> bool:
     return completion.trainable and _is_text(completion.messages or [])
+
+
+def _asks(messages: list[dict[str, Any]] | None) -> TypeGuard[list[dict[str, Any]]]:
+    return (
+        messages is not None and len(messages) > 0 and _is_text(messages) and messages[-1]["role"] == "user"
+    )
 
 
 def _is_text(messages: list[dict[str, Any]]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workers.folds import units
 from workers.gate import Verdict
 from workers.statistics import Interval, bootstrap_interval
 
@@ -24,27 +25,30 @@ class RewardEvidence:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much less a reward model is surprised than another, nats a label, and the interval that decides."""
+    """How much less a reward model is surprised than another, nats a label, and the interval that decides.
+    Where there is but one conversation, its labels were drawn one by one for it."""
 
     mean: float
     interval: Interval
     new: float
     old: float
     labels: int
+    conversations: int
 
 
 def paired_gain(new: RewardEvidence, old: RewardEvidence | None, confidence: float) -> Gain | None:
-    """The weighted mean of what each label's loss fell by, against `old` or else against chance. None without
-    a label.
+    """The weighted mean of what each label's loss fell by, against `old` or else against chance. None with
+    fewer than two labels, which tell nothing.
 
     Paired: both see the same labels, so what makes a label hard falls out. The interval is a bootstrap over
-    conversations, whose lower end the true gain is above with the probability `confidence`.
+    conversations (workers.folds.units), whose lower end the true gain is above with the probability
+    `confidence`.
     """
-    if not new.losses:
+    if len(new.losses) < 2:
         return None
     theirs = new.chance if old is None else old.losses
     weights, losses, before = (np.asarray(row, dtype=np.float64) for row in (new.weights, new.losses, theirs))
-    _, group = np.unique(list(new.groups), return_inverse=True)
+    group = units(new.groups)
     mass = np.bincount(group, weights)
     gains = np.bincount(group, weights * (before - losses)) / mass
     return Gain(
@@ -53,6 +57,7 @@ def paired_gain(new: RewardEvidence, old: RewardEvidence | None, confidence: flo
         new=float((weights * losses).sum() / mass.sum()),
         old=float((weights * before).sum() / mass.sum()),
         labels=len(losses),
+        conversations=len(set(new.groups)),
     )
 
 
@@ -69,9 +74,11 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
     what = "chance" if first else "the live one"
     if gain is None:
         if first:
-            return Verdict(True, ["there is no held-out label yet: accepted unseen"])
-        return Verdict(False, ["there is no held-out label to compare with the live one: it stays"])
+            return Verdict(True, ["there are no two held-out labels yet: accepted unseen"])
+        return Verdict(False, ["there are no two held-out labels to compare with the live one on: it stays"])
     said = f"log loss {gain.new:.3f} against {gain.old:.3f} of {what} on {gain.labels} held-out labels"
+    if gain.conversations == 1:
+        said += " of one conversation, each taken for itself"
     if not math.isfinite(gain.mean):
         return Verdict(False, ["a reward is not finite"])
     if gain.mean <= 0:

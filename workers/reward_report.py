@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from workers.folds import folds, units
 from workers.labels import Label
 from workers.reward_gate import RewardEvidence, auroc, calibration_error, reliability
 from workers.statistics import wilson_interval
 from workers.thumb_scale import ThumbScale
 
 SCALES = (0.0, *(2.0**power for power in range(-6, 3)))
+FOLDS = 5
 _RIDGE = 1.0
 
 Floats = NDArray[np.float64]
@@ -61,17 +63,18 @@ def measure(
 
     `base_rate`: the logit of a thumb up that one would say who does not see the reply. The losses that decide
     are those at the best of a few scales of what is said beyond that, since what is done with a reward does
-    not depend on its scale, and a model that ranks well but is too sure is not a worse one. At scale 0 they
-    are those of chance. Losses are weighed as labels are; shares count each label once.
+    not depend on its scale, and a model that ranks well but is too sure is not a worse one. The scale of each
+    label is the best for the other folds: picked on the label itself, among them 0, which says what chance
+    says, rewards at random would come out better than chance. Losses are weighed as labels are; shares count
+    each label once.
     """
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
     blind = np.where(_pairs(labels), 0.0, base_rate)
-    scaled = [_log_loss(blind + scale * (logits - blind), target) for scale in SCALES]
-    losses = min(scaled, key=lambda row: float((weights * row).sum()))
-    evidence = RewardEvidence(
-        losses.tolist(), scaled[0].tolist(), weights.tolist(), [label.conversation for label in labels]
-    )
+    scaled = np.stack([_log_loss(blind + scale * (logits - blind), target) for scale in SCALES])
+    conversations = [label.conversation for label in labels]
+    losses = _cross_fitted(scaled, weights, folds(units(conversations), FOLDS, seed=0))
+    evidence = RewardEvidence(losses.tolist(), scaled[0].tolist(), weights.tolist(), conversations)
     bins = reliability((1 / (1 + np.exp(-logits))).tolist(), target.tolist())
     return evidence, accuracy(labels, logits) | {
         "ece": calibration_error(bins),
@@ -174,6 +177,17 @@ def _pairs(labels: Sequence[Label]) -> NDArray[np.bool_]:
 def _log_loss(logits: Floats, target: Floats) -> Floats:
     loss: Floats = np.logaddexp(0.0, -logits) * target + np.logaddexp(0.0, logits) * (1 - target)
     return loss
+
+
+def _cross_fitted(losses: Floats, weights: Floats, fold: NDArray[np.int64]) -> Floats:
+    """(labels,): of (scales, labels) each label's loss at the scale that is best for the other folds, or the
+    first of equals."""
+    weighed: Floats = weights * losses
+    found: Floats = losses[0].copy()
+    for left_out in np.unique(fold):
+        best = int(weighed[:, fold != left_out].sum(1).argmin())
+        found[fold == left_out] = losses[best, fold == left_out]
+    return found
 
 
 def _mean(values: Floats, weights: Floats) -> float | None:

@@ -79,7 +79,7 @@ def style_head(
         weight=np.array([label.weight for label in labels]),
         pair=pair,
     )
-    spread = style.best_spread(told, training.seed)
+    spread = style.best_spread(told, [label.conversation for label in labels], training.seed)
     weights = style.fit(replace(told, weight=chance * told.weight), spread)
     return StyleHead(scale, weights[:-1].tolist())
 

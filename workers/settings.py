@@ -79,7 +79,7 @@ class WorkerSettings(ServingSettings):
     )
     reward_members: int = Field(default=2, ge=1, description="Reward models in the ensemble")
     reward_max_labels: int = Field(
-        default=1024, gt=0, description="Newest labels that the reward model is trained on, at most"
+        default=1024, gt=0, description="Labels of a snapshot that are learnt from, at most"
     )
     reward_confidence: float = Field(
         default=0.6, ge=0.5, lt=1, description="How surely a reward model must beat the live one, one-sided"

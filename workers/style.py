@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from workers.folds import folds, units
+
 Matrix = NDArray[np.float64]
 
 STYLE = "style.json"  # in a reward directory
@@ -66,14 +68,14 @@ def features(reply: str, finish: str | None) -> list[float]:
 
 @dataclass(frozen=True)
 class Scale:
-    """Brings features to mean 0 and standard deviation 1 over the replies that a version first saw."""
+    """Brings features to mean 0 and standard deviation 1 over the replies that a version was fitted to."""
 
     mean: list[float]
     std: list[float]
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[float]]) -> "Scale":
-        """`rows`: features of replies. One that never varies stays 0 for ever."""
+        """`rows`: features of replies. One that never varies stays 0."""
         data = np.asarray(rows, dtype=np.float64)
         std = data.std(0)
         return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())
@@ -159,20 +161,24 @@ def fit(told: Told, spread: float) -> Matrix:
     return found
 
 
-def best_spread(told: Told, seed: int, spreads: Sequence[float] = SPREADS, folds: int = 5) -> float:
+def best_spread(
+    told: Told, conversations: Sequence[str], seed: int, spreads: Sequence[float] = SPREADS, count: int = 5
+) -> float:
     """The spread whose fits predict the labels best that they did not see; the smallest of equals.
 
-    Where raters do not care how a reply looks, that is the smallest: whatever such few labels say of it then
-    only stands in the way.
+    Unseen are whole conversations: what several raters say of one reply is not news. Where raters do not care
+    how a reply looks, it is the smallest: whatever such few labels say of it then only stands in the way.
     """
-    fold = np.random.default_rng(seed).permutation(len(told.target)) % folds
-    if len(fold) < 2 * folds:
+    unit = units(conversations)
+    if len(unit) < 2 * count or len(np.unique(unit)) < count:
         return spreads[0]
+    fold = folds(unit, count, seed)
 
     def unseen(spread: float) -> float:
-        return sum(
-            told.only(fold == left_out).loss(fit(told.only(fold != left_out), spread))
-            for left_out in range(folds)
-        )
+        total = 0.0
+        for left_out in range(count):
+            seen, rest = told.only(fold != left_out), told.only(fold == left_out)
+            total += rest.loss(fit(seen, spread)) * float(rest.weight.sum())
+        return total
 
     return min(spreads, key=unseen)

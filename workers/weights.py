@@ -13,9 +13,10 @@ on a share binds less where raters are many: of a thousand, fifty that conspire 
 there.
 """
 
+import random
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -29,6 +30,8 @@ ALIKE = 0.9  # Jaccard similarity from which two replies are nearly the same
 SHINGLE = 3  # words
 SHORT = 8  # words up to which a reply says little by itself: "Yes." is no copy of "Yes." to another question
 LEVERAGE = 8.0  # a label of the rarer kind counts at most so many times one of the other
+RISE = 4.0  # times that a label may come to weigh what it did, where raters are too few for the cap
+LOUD = 0.9  # up to this quantile of the raters' totals: what a tenth of them say is not what a few shout
 _SKETCH = 16  # min-hashes; two texts of similarity 0.9 share none of them once in 10^16
 _rng = np.random.default_rng(0)
 _FACTORS = _rng.integers(1, 2**31, size=_SKETCH, dtype=np.uint64) * 2 + 1
@@ -68,16 +71,51 @@ def weigh(labels: Sequence[Label], rater_cap: float, pair_share: float) -> tuple
     final, level = capped(even, raters, rater_cap)
     lowered = final < even * (1 - 1e-9)
     final *= len(final) / final.sum()
+    weighed = [replace(label, weight=float(weight)) for label, weight in zip(kept, final, strict=True)]
     report = WeightReport(
         repeated=len(labels) - len(kept),
         in_bursts=int((shares < 1).sum()),
         capped=int(lowered.sum()),
         capped_raters=len({rater for rater, low in zip(raters, lowered, strict=True) if low}),
         cap=level,
-        largest_share_before=max(rater_shares(plain, raters).values()),
-        largest_share=max(rater_shares(final, raters).values()),
+        largest_share_before=_largest_share(kept),
+        largest_share=_largest_share(weighed),
     )
-    return [replace(label, weight=float(weight)) for label, weight in zip(kept, final, strict=True)], report
+    return weighed, report
+
+
+def weigh_each(
+    parts: Iterable[Sequence[Label]], rater_cap: float, pair_share: float
+) -> tuple[list[Label], WeightReport]:
+    """Parts that are learnt from apart, each weighed by itself, so that a cap on the whole does not hide a
+    rater who rules one of them. The report: shares of the whole; raters and cap of the part that has most."""
+    given = [part for part in parts if part]
+    weighed = [weigh(part, rater_cap, pair_share) for part in given]
+    reports = [report for _, report in weighed]
+    labels = [label for part, _ in weighed for label in part]
+    if not labels:
+        return [], WeightReport()
+    return labels, WeightReport(
+        repeated=sum(report.repeated for report in reports),
+        in_bursts=sum(report.in_bursts for report in reports),
+        capped=sum(report.capped for report in reports),
+        capped_raters=max(report.capped_raters for report in reports),
+        cap=max(report.cap for report in reports),
+        largest_share_before=_largest_share([label for part in given for label in part]),
+        largest_share=_largest_share(labels),
+    )
+
+
+def drawn(labels: Sequence[Label], count: int, seed: int) -> list[Label]:
+    """At most `count` of `labels`, at random, in the order in which they came: every rater's first before
+    anybody's second, so that a loud rater does not crowd the others out."""
+    said: dict[str, int] = {}
+    rounds = []
+    for number in random.Random(seed).sample(range(len(labels)), len(labels)):
+        said[labels[number].rater] = said.get(labels[number].rater, 0) + 1
+        rounds.append((said[labels[number].rater], number))
+    rounds.sort(key=lambda drawn: drawn[0])
+    return [labels[number] for number in sorted(number for _, number in rounds[:count])]
 
 
 def one_vote(labels: Sequence[Label]) -> list[Label]:
@@ -147,7 +185,10 @@ def capped(weights: Floats, raters: Sequence[str], cap: float) -> tuple[Floats, 
     over the raters' totals t, so the share is one of what is left, not of what was there before (water
     filling). With fewer raters than 1/cap there is no such level. Then τ is the median rater's total: nobody
     carries more than the one in the middle, and a rater of one label among busy ones is not made as loud as
-    they are, as equal shares would.
+    they are, as equal shares would. But where most raters say little, nearly all that the busy ones said
+    would be thrown away, and a passer-by's label weigh as much as dozens of theirs. So τ rises until no label
+    weighs more than `RISE` times what it did, though not above what a tenth of the raters reach: a few that
+    shout do not lift it.
     """
     totals: dict[str, float] = {}
     for rater, weight in zip(raters, weights.tolist(), strict=True):
@@ -166,12 +207,21 @@ def rater_shares(weights: Floats, raters: Sequence[str]) -> Mapping[str, float]:
     return totals
 
 
+def _largest_share(labels: Sequence[Label]) -> float:
+    weights = np.array([label.weight for label in labels])
+    return max(rater_shares(weights, [label.rater for label in labels]).values())
+
+
 def _level(totals: Floats, cap: float) -> float:
     """τ for ascending totals. With the k loudest at τ: τ = cap · (sum of the rest + k·τ)."""
     n = len(totals)
-    if n * cap < 1:
-        return float(np.median(totals))
     rest = np.concatenate([[0.0], np.cumsum(totals)])
+    if n * cap < 1:
+        reached = rest[:-1] + np.arange(n, 0, -1) * totals  # Σ min(t, τ), were τ each total in turn
+        wanted = rest[-1] / RISE
+        below = int(np.searchsorted(reached, wanted * (1 - 1e-12)))
+        risen = float(wanted - rest[below]) / (n - below)
+        return max(float(np.median(totals)), min(risen, float(np.quantile(totals, LOUD, method="lower"))))
     for loud in range(n):
         if loud * cap >= 1:
             break

@@ -4,7 +4,7 @@ from redis import Redis
 
 from feedback import layout
 from feedback.reader import FeedbackReader, Said
-from feedback.types import Rating
+from feedback.types import Comparison, Pair, Rating, Winner
 from tests.filled import fill
 
 HOUR = 3_600_000
@@ -83,3 +83,21 @@ def test_a_past_that_is_small_is_taken_whole(redis: Redis):
     assert len(reader.before(reader.cursor(), 50, 1)) == 50
     assert len(reader.before(reader.cursor(), 49, 1)) <= 49
     assert reader.before(reader.cursor(), 0, 1) == []
+
+
+def test_what_is_drawn_too_much_is_cut_from_thumbs_and_comparisons_alike(redis: Redis):
+    """Of a stream in which they take turns."""
+    reader = FeedbackReader(redis)
+    fill(redis, "all", range(START, START + 200 * HOUR, HOUR))
+    thumbs = redis.xrange(layout.EVENTS)
+    redis.delete(layout.EVENTS)
+    for number, (place, thumb) in enumerate(thumbs):
+        pair = Pair.named({f"chatcmpl-all-{n}": "policy-v0" for n in (number, (number + 1) % 200)}, 0.0)
+        said = Comparison(pair_id=pair.id, rater="ann", winner=Winner.a, created=0.0)
+        redis.hset(layout.pair_key(pair.id), "body", pair.to_json())
+        redis.hset(layout.comparisons_key(pair.id), "ann", said.to_json())
+        redis.xadd(layout.EVENTS, thumb, id=place)
+        redis.xadd(layout.EVENTS, {"kind": "comparison", "body": said.to_json()}, id=f"{place[:-1]}1")
+    found = [one for seed in range(20) for one in reader.before(reader.cursor(), 8, seed)]
+    assert len(found) == 160
+    assert 0.3 < sum(isinstance(one.label, Comparison) for one in found) / 160 < 0.7

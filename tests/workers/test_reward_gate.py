@@ -91,15 +91,26 @@ def test_labels_of_one_conversation_stand_or_fall_together():
     assert together is not None
     assert apart.mean == pytest.approx(together.mean)
     assert together.interval[0] < apart.interval[0]
+
+
+def test_one_conversation_is_taken_label_by_label_and_the_verdict_says_so():
+    losses, other = [0.2] * 10 + [0.6] * 10, [0.6] * 20
     lone = paired_gain(evidence(losses, groups=["x"] * 20), evidence(other), 0.8)
+    apart = paired_gain(evidence(losses), evidence(other), 0.8)
     assert lone is not None
-    assert lone.interval == (-math.inf, math.inf), "one conversation proves nothing"
+    assert apart is not None
+    assert lone.interval == apart.interval
+    found = judge_reward(lone, False, 0.8)
+    assert found.accepted
+    assert "of one conversation" in found.reasons[0]
+    assert "conversation" not in judge_reward(apart, False, 0.8).reasons[0]
 
 
 def test_without_a_held_out_label_the_first_goes_unseen_and_the_live_one_stays():
     assert judge_reward(None, True, 0.6).accepted
     assert not judge_reward(None, False, 0.6).accepted
     assert paired_gain(evidence([]), None, 0.6) is None
+    assert paired_gain(evidence([0.1]), None, 0.6) is None, "one label tells as little as none"
 
 
 def test_the_interval_is_the_bootstrap_that_the_gate_uses():

@@ -5,6 +5,7 @@ import pytest
 
 from tests.workers.test_train_reward import labels
 from workers.labels import Label
+from workers.reward_gate import judge_reward, paired_gain
 from workers.reward_report import agreement, base_rate, length_only, logits_of, measure, on_policy
 from workers.thumb_scale import ThumbScale
 
@@ -36,6 +37,23 @@ def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
     assert sum(good.losses) < 0.1 * len(rows)
     upside_down, _ = measure(rows, -right, 0.0)
     assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
+
+
+def test_rewards_at_random_are_seldom_taken_for_better_than_chance():
+    """At 60 %, two of five would pass if the gain were 0 on average; it is below 0."""
+    dice, accepted = np.random.default_rng(0), 0
+    for number in range(100):
+        rows = [thumb("x", dice.random() < 0.5, conversation=f"{number}-{n}") for n in range(25)]
+        evidence, _ = measure(rows, dice.normal(size=25), 0.0)
+        accepted += judge_reward(paired_gain(evidence, None, 0.6), True, 0.6).accepted
+    assert accepted <= 15
+
+
+def test_the_scale_of_a_label_is_told_by_other_conversations():
+    rows = [thumb("x", True, conversation=name) for name in "aabbcc"]
+    losses = measure(rows, array(1.0, 1.0, -1.0, -1.0, 1.0, 1.0), 0.0)[0].losses
+    assert losses[2] == losses[3] == pytest.approx(np.log1p(np.exp(4))), "a and c say: rewards are right"
+    assert losses[0] == losses[4] == pytest.approx(np.log(2)), "b and the other say: they tell nothing"
 
 
 def test_to_know_that_most_thumbs_are_up_is_no_merit():

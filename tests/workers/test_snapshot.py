@@ -5,7 +5,7 @@ import pytest
 from feedback.reader import START, FeedbackReader
 from tests.conftest import Gateway, chat
 from tests.servers import eventually
-from workers.datasets import is_held_out
+from workers.datasets import for_judge, is_held_out
 from workers.labels import read_labels, read_prompts
 from workers.stage import execute
 from workers.stages import snapshot
@@ -15,10 +15,11 @@ from workers.stages import snapshot
 def take(gateway: Gateway, valkey, tmp_path, monkeypatch):
     monkeypatch.setenv("THUMBWHEEL_REDIS_URL", valkey.url)
 
-    def take(name: str, cursor: str = START, replay: int = 0, holdout: float = 0.2):
+    def take(name: str, cursor: str = START, replay: int = 0, holdout: float = 0.2, **more):
         folder = tmp_path / name
         folder.mkdir()
         config = {"cursor": cursor, "replay": replay, "holdout": holdout, "prompts": 100, "seed": 1}
+        config |= more
         (folder / "stage.json").write_text(json.dumps(config))
         metrics = execute(folder, snapshot.Config, snapshot.main)
         labels = read_labels(folder / "train.parquet"), read_labels(folder / "holdout.parquet")
@@ -174,3 +175,38 @@ def test_each_snapshot_leaves_a_mark_to_draw_the_past_by(client, redis, take):
     rate(client, ask(client, "one"))
     metrics, *_ = take("s")
     assert redis.zrange("tw:marks", 0, -1, withscores=True) == [(metrics["cursor"], 1.0)]
+
+
+def test_what_is_learnt_from_is_bounded_before_it_is_weighed_and_keeps_room_for_the_past(client, take):
+    for number in range(12):
+        rate(client, ask(client, f"old {number}"), user=f"rater-{number % 4}")
+    first, *_ = take("first", holdout=0.0)
+    for number in range(5):
+        rate(client, ask(client, f"new {number}"), user=f"rater-{number}")
+    for number in range(30):
+        rate(client, ask(client, f"loud {number}"), user="loud")
+    _, train, _, _ = take("second", first["cursor"], replay=50, holdout=0.0, max_labels=16)
+    said = [label.messages[0]["content"].split()[0] for label in train]
+    assert {kind: said.count(kind) for kind in ("old", "new", "loud")} == {"old": 8, "new": 5, "loud": 3}
+    for judge in (True, False):
+        part = [label.weight for label in train if for_judge(label) == judge]
+        assert sum(part) == pytest.approx(len(part)), "each that learns has weights that are 1 on average"
+
+
+def test_what_is_asked_in_the_holdout_is_not_learnt_from_in_another_conversation(client, take):
+    names = [f"conv-{number}" for number in range(6)]  # of which 1, 2 and 5 are held out at a half
+    for number, name in enumerate(names):
+        for text in ("asked by all", f"only {number}"):
+            rate(client, ask(client, text, metadata={"conversation_id": name}))
+    metrics, train, holdout, prompts = take("s", holdout=0.5)
+    assert {label.messages[0]["content"] for label in train} == {"only 0", "only 3", "only 4"}
+    assert sorted(label.messages[0]["content"] for label in holdout) == [
+        "asked by all",  # of one rater's votes on the same reply the newest
+        "only 1",
+        "only 2",
+        "only 5",
+    ]
+    assert metrics["asked_in_holdout"] == 3
+    sides = {prompt.messages[0]["content"]: prompt.holdout for prompt in prompts}
+    assert sides["asked by all"]
+    assert [sides[f"only {number}"] for number in range(6)] == [False, True, True, False, False, True]

@@ -50,6 +50,10 @@ def told(gold: np.ndarray, phi: np.ndarray, seed: int = 0) -> Told:
     return Told(phi[:half], phi[half:] * pair[:, None], target, np.ones(half), pair)
 
 
+def alone(given: Told) -> list[str]:
+    return [f"conversation {number}" for number in range(len(given.target))]
+
+
 def looks(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of replies, and how they look."""
     sizes = np.random.default_rng(0).integers(2, 120, size=count)
@@ -61,7 +65,7 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
     sizes, phi = looks(400)
     gold = -np.abs(np.log(sizes / 24))
     given = told(gold, phi)
-    spread = best_spread(given, 0)
+    spread = best_spread(given, alone(given), 0)
     found = phi @ fit(given, spread)[:-1]
     right = (found[:200] > found[200:]) == (gold[:200] > gold[200:])
     assert spread > min(SPREADS)
@@ -71,16 +75,25 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
 def test_raters_who_do_not_care_how_a_reply_looks_leave_next_to_nothing():
     _, phi = looks(400)
     given = told(np.random.default_rng(5).normal(size=400), phi)
-    spread = best_spread(given, 0)
+    spread = best_spread(given, alone(given), 0)
     assert spread <= sorted(SPREADS)[1]
     assert np.abs(phi @ fit(given, spread)[:-1]).max() < 0.5
+
+
+def test_what_several_say_of_one_reply_is_not_news():
+    """Chance said what each of 40 replies is worth, and ten raters agree on each of them."""
+    phi = np.repeat(np.random.default_rng(1).normal(size=(40, 20)), 10, 0)
+    target = np.repeat(np.random.default_rng(2).integers(0, 2, 40).astype(float), 10)
+    given = Told(phi, 0 * phi, target, np.ones(400), np.zeros(400))
+    assert best_spread(given, alone(given), 0) == max(SPREADS), "to know them by heart is best"
+    assert best_spread(given, [f"on reply {number // 10}" for number in range(400)], 0) == min(SPREADS)
 
 
 def test_a_label_without_weight_says_nothing_and_few_labels_little():
     phi = np.array([[1.0], [1.0], [-1.0]])
     given = Told(phi, 0 * phi, np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0]), np.ones(3))
     assert fit(given, 10.0)[0] > 1
-    assert best_spread(given, 0) == SPREADS[0]
+    assert best_spread(given, alone(given), 0) == SPREADS[0]
 
 
 def test_a_head_comes_back_as_it_was_written(tmp_path):

@@ -11,6 +11,7 @@ from workers.scoring import read_shape, score_samples
 from workers.stage import StageError
 from workers.stages import train_reward
 from workers.stages.train_reward import by_ai, of_unit_weight
+from workers.style import NAMES, read_style
 from workers.thumb_scale import read_thumbs
 
 KIND, UNKIND = "good nice lovely thanks".split(), "bad dull rude grim".split()
@@ -94,6 +95,17 @@ def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(t
     assert metrics["previous"] is not None
     assert (folder / "member-0" / "adapter_model.safetensors").read_bytes() == before
     assert (again / "member-0" / "adapter_model.safetensors").read_bytes() != before
+
+
+def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_keeps_its_own_scale(train):
+    first, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
+    finishes = ["stop", "length"] * 12
+    cut = [Label(**{**vars(row), "a_finish": end}) for row, end in zip(labels(24, 4), finishes, strict=True)]
+    again, newer = train("again", cut, labels(24, seed=2), init=folder, epochs=1)
+    for name in ("member-0", "judge", "warm"):
+        before, after = (read_style(place, name).scale.std[NAMES.index("cut")] for place in (folder, newer))
+        assert before == 0 < after
+    assert again["previous"]["log_loss"] == pytest.approx(first["holdout"]["log_loss"], abs=1e-4)
 
 
 def test_no_label_is_an_error(train):

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from workers.labels import Label
-from workers.weights import LEVERAGE, balanced, burst_shares, capped, one_vote, rater_shares, weigh
+from workers.weights import (
+    LEVERAGE,
+    RISE,
+    balanced,
+    burst_shares,
+    capped,
+    drawn,
+    one_vote,
+    rater_shares,
+    weigh,
+    weigh_each,
+)
 
 WORDS = [f"word{number}" for number in range(400)]
 DICE = random.Random(0)
@@ -119,7 +130,7 @@ def test_the_cap_holds_wherever_it_can(cap):
 
 
 def test_where_raters_are_too_few_for_the_cap_none_has_more_than_the_one_in_the_middle():
-    raters = ["loud"] * 90 + ["a"] * 4 + ["b"] * 5 + ["c"] * 6 + ["shy"]
+    raters = ["loud"] * 40 + ["a"] * 4 + ["b"] * 5 + ["c"] * 6 + ["shy"]
     weights, held = capped(np.ones(len(raters)), raters, 0.02)
     totals = {rater: share * weights.sum() for rater, share in rater_shares(weights, raters).items()}
     assert totals == pytest.approx({"loud": 5, "a": 4, "b": 5, "c": 5, "shy": 1})
@@ -127,6 +138,24 @@ def test_where_raters_are_too_few_for_the_cap_none_has_more_than_the_one_in_the_
     alone, held = capped(np.ones(3), ["me"] * 3, 0.02)
     assert alone.tolist() == [1.0, 1.0, 1.0]
     assert held == 1.0
+
+
+def test_a_label_of_a_passer_by_does_not_weigh_as_much_as_dozens_of_those_who_test_for_long():
+    raters = [f"passer-{number}" for number in range(30)]
+    raters += [f"tester-{number}" for number in range(5) for _ in range(100)]
+    weights, held = capped(np.ones(530), raters, 0.02)
+    assert weights.max() / weights.mean() == pytest.approx(RISE)
+    after = rater_shares(weights, raters)
+    assert after["tester-0"] == after["tester-4"] == pytest.approx((1 - 30 * RISE / 530) / 5) == held
+
+
+@pytest.mark.parametrize("votes", [60, 300, 3000])
+def test_however_much_a_few_shout_they_come_to_their_fair_share(votes):
+    raters = [f"h{number}" for number in range(38) for _ in range(3)]
+    raters += [f"cheat{number % 2}" for number in range(votes)]
+    weights, _ = capped(np.ones(len(raters)), raters, 0.02)
+    cheats = sum(share for rater, share in rater_shares(weights, raters).items() if "cheat" in rater)
+    assert cheats == pytest.approx(2 / 40)
 
 
 @pytest.mark.parametrize(("honest", "cheats", "most"), [(19, 1, 0.055), (38, 2, 0.055), (95, 5, 0.1)])
@@ -158,3 +187,28 @@ def test_labels_that_weigh_less_go_on_weighing_less():
     light = Label(**{**vars(thumb("ann")), "weight": 0.25})
     kept, _ = weigh([light, thumb("bob")], 1.0, 0.5)
     assert kept[1].weight == pytest.approx(4 * kept[0].weight)
+
+
+def test_a_rater_who_rules_only_one_part_of_what_is_learnt_is_levelled_there():
+    members = [thumb(f"r{n % 60}") for n in range(240)]
+    judge = [*(thumb("loud") for _ in range(60)), *(thumb(f"r{n}") for n in range(60))]
+    weighed, report = weigh_each([members, [], judge], 0.02, 0.5)
+    assert [label.a for label in weighed] == [label.a for label in [*members, *judge]]
+    mine = sum(label.weight for label in weighed if label.rater == "loud")
+    assert mine / sum(label.weight for label in weighed[240:]) == pytest.approx(0.02)
+    assert report.largest_share_before == pytest.approx(1 / 6)
+    assert report.largest_share < 0.02
+    assert np.mean([label.weight for label in weighed]) == pytest.approx(1.0)
+    assert (report.capped, report.capped_raters) == (60, 1)
+    assert weigh_each([[], []], 0.02, 0.5)[0] == []
+
+
+def test_a_loud_rater_does_not_crowd_the_others_out_of_what_is_drawn():
+    labels = [thumb(f"r{n}", time=n) for n in range(20) for _ in range(2)]
+    labels += [thumb("loud", time=100 + n) for n in range(500)]
+    found = drawn(labels, 50, 1)
+    assert [sum(label.rater == rater for label in found) for rater in ("loud", "r0", "r19")] == [10, 2, 2]
+    assert found == sorted(found, key=lambda label: label.time)
+    assert drawn(labels, 50, 1) == found != drawn(labels, 50, 2)
+    assert drawn(labels, 1000, 1) == labels
+    assert drawn(labels, 0, 1) == []

@@ -1,7 +1,9 @@
 """Feedback since the cursor and a replay sample of what came before → train, holdout and prompts. No torch.
 
 What it costs depends on what is new and on `replay`, not on how much was ever said. Labels come with
-weights, so that no rater rules what is learnt, nor what is measured on (workers.weights).
+weights, so that no rater rules what is learnt, nor what is measured on (workers.weights). Weighed is what is
+trained on: when more is new than that, it is drawn from before, and what the judge learns from is weighed
+apart from what the others do.
 
     python -m workers.stages.snapshot DIR
 
@@ -15,25 +17,27 @@ from feedback.reader import FeedbackReader
 from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import content_hash
-from workers.datasets import is_held_out, labels_of, prompts_of
-from workers.labels import Label, newest, write_labels, write_prompts
+from workers.datasets import asked_in_holdout, for_judge, labels_of, only_on_their_side, prompts_of, split
+from workers.labels import Label, write_labels, write_prompts
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, run, write_json
-from workers.weights import weigh
+from workers.weights import drawn, weigh, weigh_each
 
-MAX_HOLDOUT = 512  # newest held-out labels that are measured on: enough to tell, and bounded
+MAX_HOLDOUT = 512  # held-out labels that are measured on: enough to tell, and bounded
 
 
 class Config(StageConfig):
     """`cursor`: what has been learnt from already; `replay`: labels of that past to mix in, at most;
     `holdout`: share of conversations that is only measured on; `prompts`: newest completions to take prompts
-    from, and as many imported prompts; `rater_cap` and `pair_share`: as in workers.weights."""
+    from, and as many imported prompts; `max_labels`: labels to learn from, at most; `rater_cap` and
+    `pair_share`: as in workers.weights."""
 
     cursor: str
     replay: int
     holdout: float
     prompts: int
     seed: int
+    max_labels: int = 1024
     rater_cap: float = 0.02
     pair_share: float = 0.5
 
@@ -47,11 +51,14 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     stage.progress(1, 3, f"{len(new)} new labels")
     old = labels_of(reader.before(config.cursor, config.replay, config.seed))
     stage.progress(2, 3, f"{len(old)} older labels to replay")
-    train, holdout = _split([*new, *old], config.holdout)
-    train, weights = weigh(train, config.rater_cap, config.pair_share)
-    holdout, _ = weigh(newest(holdout, MAX_HOLDOUT), config.rater_cap, config.pair_share)
+    weighing = config.rater_cap, config.pair_share
     imported = reader.prompts(config.prompts)
     prompts = prompts_of(reader.recent(config.prompts), config.holdout, imported)
+    asked = asked_in_holdout([*new, *old], prompts, config.holdout)
+    prompts = only_on_their_side(prompts, asked)
+    (fresh, held), (past, past_held) = (split(labels, asked, config.holdout) for labels in (new, old))
+    train, weights = weigh_each(_by_learner(_learnt(fresh, past, config)), *weighing)
+    holdout, _ = weigh(drawn([*held, *past_held], MAX_HOLDOUT, config.seed), *weighing)
     write_labels(stage.path("train.parquet"), train)
     write_labels(stage.path("holdout.parquet"), holdout)
     write_prompts(stage.path("prompts.parquet"), prompts)
@@ -61,6 +68,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "labels_given": given,
         "new": len(new),
         "replayed": len(old),
+        "asked_in_holdout": len(new) + len(old) - sum(map(len, (fresh, held, past, past_held))),
         "train": len(train),
         "holdout": len(holdout),
         "comparisons": sum(label.kind == "comparison" for label in [*train, *holdout]),
@@ -75,10 +83,17 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     return metrics
 
 
-def _split(labels: Sequence[Label], share: float) -> tuple[list[Label], list[Label]]:
-    held_out = [is_held_out(label.conversation, share) for label in labels]
-    train = [label for label, held in zip(labels, held_out, strict=True) if not held]
-    return train, [label for label, held in zip(labels, held_out, strict=True) if held]
+def _learnt(new: Sequence[Label], old: Sequence[Label], config: Config) -> list[Label]:
+    """No more than `max_labels`: half of the room is for either, and what one does not need for the other."""
+    most = config.max_labels
+    replayed = min(len(old), max(most // 2, most - len(new)))
+    return [*drawn(new, most - replayed, config.seed), *drawn(old, replayed, config.seed)]
+
+
+def _by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
+    """What the judge learns from, and what the others do."""
+    judge = [label for label in labels if for_judge(label)]
+    return judge, [label for label in labels if not for_judge(label)]
 
 
 def _content(labels: Sequence[Label]) -> str:

@@ -40,7 +40,8 @@ class Config(StageConfig):
     """`extra`: labels by AI, to train on only. `policy`: the version that answers now, on whose replies the
     accuracy is reported too. `depth`: the share of the base's layers that are used, `upper`: how many of
     those carry the adapter (both, as `members` and `rank`, only where there is no `init`, whose shape holds).
-    `max_labels`: newest labels of people that are trained on. `confidence`: of the paired test. The others
+    `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
+    weights hold for what is trained on. `confidence`: of the paired test. The others
     are those of workers.reward_trainer.Training.
     """
 
@@ -143,7 +144,8 @@ def shape_of(config: Config) -> Shape:
 
 
 def live(bench: Bench, held: LabelFeatures) -> Version | None:
-    """The version to go on from, loaded and measured; None for a first one."""
+    """The version to go on from, loaded and measured with the style heads that it came with, before any is
+    fitted anew; None for a first one."""
     init = bench.config.init
     if init is None:
         return None
@@ -191,9 +193,8 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
 
 
 def style_scale(bench: Bench) -> Scale:
-    """That of the version to go on from, if it has one; else of the replies that are trained on."""
-    for head in bench.model.styles.values():
-        return head.scale
+    """Of the replies that are trained on, for all adapters alike. Heads are fitted anew each time, so a
+    feature counts as soon as it varies, though it never did before."""
     return Scale.of([reply.style for replies in bench.features for reply in replies])
 
 
