@@ -232,6 +232,7 @@ def _evaluate(
             "prompts": snapshot.path("prompts.parquet"),
             "reward": reward,
             "reward_metrics": judge.metrics if judge else {},
+            "base": kitchen.registry.policy(champion).metrics.get("base"),
             "labels": [snapshot.path("train.parquet"), snapshot.path("holdout.parquet")],
             "lineage": history.lineage(kitchen.registry, champion),
             "rounds": history.rounds(job),
