@@ -68,6 +68,19 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Habits:
+    """What may be lost little by little, beside the base, whose figures were measured when it was the
+    champion and have been handed down since. As in Evidence."""
+
+    probes: Mapping[str, Passed]
+    words: Sides
+    empty: Sides
+    identical: Sides
+    trigrams: Sides
+    cut: Sides
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What `evaluate` measured.
 
@@ -76,7 +89,8 @@ class Evidence:
     of `members` less `raw`. `kl_…`: nats a token. `nll`: of the reference texts, nats a token, against the
     base. `words`: mean a reply. `empty`, `identical`, `trigrams`, `cut`, `openings`, `endings`: shares, see
     `workers.replies`. `disagreement`: mean standard deviation over members; `disagreement_rise`: interval of
-    its relative rise.
+    its relative rise. `base`: the habits beside the base's; None where they are not known, or the champion is
+    the base.
     """
 
     raw: WinRate
@@ -98,6 +112,7 @@ class Evidence:
     endings: Sides
     disagreement: Sides
     disagreement_rise: Interval
+    base: Habits | None = None
 
 
 def percent(interval: Interval) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from workers.evidence import STRICT, Evidence, Quality, Sides, WinRate, percent
+from workers.evidence import STRICT, Evidence, Habits, LengthTaste, Quality, Sides, WinRate, percent
 from workers.stage import StageConfig
 
 
@@ -17,12 +17,15 @@ class Verdict:
 class Limits(StageConfig):
     """What the gate allows.
 
+    `min_alike`: prompts with replies of like length, or all that were answered where those are fewer.
     `max_kl`, `max_kl_champion`: nats a token. `max_nll_rise`: share of the base's. `max_length_ratio`: mean
     words, either way. `max_repetition_rise`, `max_cut_rise`, `max_formula_rise`: of shares of replies.
     `max_disagreement_rise`: share of the champion's. `max_gap`: of win rates. `probe_z`: standard errors.
+    `min_judge_labels`: from how many on the judge's accuracy itself has to be above chance.
     """
 
     min_prompts: int = 4
+    min_alike: int = 6
     max_kl: float = 0.5
     max_kl_champion: float = 0.3
     max_nll_rise: float = 0.02
@@ -33,8 +36,10 @@ class Limits(StageConfig):
     max_formula_rise: float = 0.2
     max_gap: float = 0.25
     probe_z: float = 2.33
-    min_judge_labels: int = 8
+    min_judge_labels: int = 40
 
+
+CHAMPION = "the champion"
 
 Rule = Callable[[Evidence, Limits], str | None]
 
@@ -59,9 +64,9 @@ def deciding(evidence: Evidence, limits: Limits) -> tuple[WinRate | None, str]:
     larger drift would be the easier way.
     """
     taste, ratio = evidence.length_taste, evidence.words.ratio
-    if taste is not None and (
-        (ratio > 1 and taste.interval[0] > 0.5) or (ratio < 1 and taste.interval[1] < 0.5)
-    ):
+    if not evidence.words.other:
+        return evidence.raw, ", whatever their length: the champion's replies are empty"
+    if taste is not None and _wanted(taste, ratio):
         share, (low, high) = taste.longer, taste.interval
         if ratio < 1:
             share, low, high = 1 - share, 1 - high, 1 - low
@@ -70,9 +75,8 @@ def deciding(evidence: Evidence, limits: Limits) -> tuple[WinRate | None, str]:
             f"{'longer' if ratio > 1 else 'shorter'} one better in {share:.0%} {percent((low, high))} of "
             f"{taste.labels} labels"
         )
-    if evidence.matched is not None and evidence.matched.prompts >= limits.min_prompts:
-        return evidence.matched, " of like length"
-    return None, ""
+    alike = _alike(evidence, limits)
+    return (None, "") if alike is None else (alike, " of like length")
 
 
 def enough_prompts(evidence: Evidence, limits: Limits) -> str | None:
@@ -98,20 +102,26 @@ def preferred(evidence: Evidence, limits: Limits) -> str | None:
         alike = 0 if evidence.matched is None else evidence.matched.prompts
         return (
             f"its replies are {evidence.words.ratio:.2f} times as long: on only {alike} prompts is one about "
-            f"as long as one of the champion's, {limits.min_prompts} are needed, and no labels prove that "
-            "people want such lengths"
+            f"as long as one of the champion's, {_enough_alike(evidence, limits)} are needed, and no labels "
+            "prove that people want such lengths"
         )
     if not rate.interval[0] > 0.5:
         return f"the held-out judge prefers it in {rate}{why}: not surely more than half"
     if not evidence.raw.value >= 0.5:
         return f"at like length the held-out judge prefers it, but over all only in {evidence.raw}"
+    at_like_length = _alike(evidence, limits)
+    if at_like_length is not None and at_like_length.interval[1] < 0.5:
+        return f"at like length it is surely worse, the held-out judge prefers it in {at_like_length}"
     return None
 
 
 def judge_is_worth_asking(evidence: Evidence, limits: Limits) -> str | None:
-    """On few labels nothing is known of the judge, and it is believed; the note says so."""
+    """A judge that is surely worse than chance is not believed, and of many labels it must be right in more
+    than half. On fewer a good one seems no better than chance too often: the note says so."""
     quality = evidence.quality
-    if quality.accuracy is None or quality.labels < limits.min_judge_labels or quality.accuracy > 0.5:
+    if quality.accuracy is None or quality.accuracy > 0.5:
+        return None
+    if quality.labels < limits.min_judge_labels and not quality.interval[1] < 0.5:
         return None
     return (
         f"the held-out judge was right in {quality.accuracy:.0%} of {quality.labels} held-out labels: it is "
@@ -140,35 +150,43 @@ def still_writes_plain_text(evidence: Evidence, limits: Limits) -> str | None:
 
 def still_passes_the_probes(evidence: Evidence, limits: Limits) -> str | None:
     dropped = [
-        f"{kind} probes passed fell from {found.rate.other:.0%} to {found.rate.candidate:.0%} of "
+        f"{kind} probes passed fell from {found.rate.other:.0%}{whose} to {found.rate.candidate:.0%} of "
         f"{found.replies} replies"
-        for kind, found in evidence.probes.items()
+        for whose, habits in (("", evidence), (" (the base)", evidence.base))
+        if habits is not None
+        for kind, found in habits.probes.items()
         if found.z < -limits.probe_z
     ]
     return ", and ".join(dropped) or None
 
 
 def of_like_length(evidence: Evidence, limits: Limits) -> str | None:
-    ratio, limit = evidence.words.ratio, limits.max_length_ratio
-    if 1 / limit <= ratio <= limit:
-        return None
-    return (
-        f"its replies have {evidence.words.candidate:.0f} words, the champion's {evidence.words.other:.0f}: "
-        f"a ratio beyond {limit:g}"
-    )
+    """An empty champion is no measure. The base is none either where people want what has changed since."""
+    taste, limit = evidence.length_taste, limits.max_length_ratio
+    for whose, habits in _others(evidence):
+        words = habits.words
+        if not words.other or 1 / limit <= words.ratio <= limit:
+            continue
+        if whose == CHAMPION or taste is None or not _wanted(taste, words.ratio):
+            return (
+                f"its replies have {words.candidate:.0f} words, {whose}'s {words.other:.0f}: a ratio beyond "
+                f"{limit:g}"
+            )
+    return None
 
 
 def not_repetitive(evidence: Evidence, limits: Limits) -> str | None:
-    shares = {
-        "of its replies are empty": evidence.empty,
-        "of its replies are the same for different prompts": evidence.identical,
-        "of what it says it has said before, three words in a row": evidence.trigrams,
+    what = {
+        "empty": "of its replies are empty",
+        "identical": "of its replies are the same for different prompts",
+        "trigrams": "of what it says it has said before, three words in a row",
     }
-    return _risen(shares, limits.max_repetition_rise)
+    return _risen(evidence, what, limits.max_repetition_rise)
 
 
 def not_cut(evidence: Evidence, limits: Limits) -> str | None:
-    return _risen({"of its replies were cut at the most tokens allowed": evidence.cut}, limits.max_cut_rise)
+    what = {"cut": "of its replies were cut at the most tokens allowed"}
+    return _risen(evidence, what, limits.max_cut_rise)
 
 
 def not_over_optimised(evidence: Evidence, limits: Limits) -> str | None:
@@ -235,12 +253,35 @@ def _too_far(kl: float, limit: float, what: str) -> str | None:
     )
 
 
-def _risen(shares: Mapping[str, Sides], limit: float) -> str | None:
-    risen = [
-        f"{share.candidate:.0%} {what} (the champion: {share.other:.0%})"
-        for what, share in shares.items()
-        if share.rise > limit
-    ]
+def _wanted(taste: LengthTaste, ratio: float) -> bool:
+    """Whether people's labels prove that they like it where lengths have moved to."""
+    low, high = taste.interval
+    return (ratio > 1 and low > 0.5) or (ratio < 1 and high < 0.5)
+
+
+def _enough_alike(evidence: Evidence, limits: Limits) -> int:
+    return max(limits.min_prompts, min(limits.min_alike, evidence.raw.prompts))
+
+
+def _alike(evidence: Evidence, limits: Limits) -> WinRate | None:
+    """The win rate at like length, if it was measured on enough prompts."""
+    found = evidence.matched
+    return found if found is not None and found.prompts >= _enough_alike(evidence, limits) else None
+
+
+def _others(evidence: Evidence) -> list[tuple[str, Evidence | Habits]]:
+    """Beside the champion the base, else each version could give away a little more."""
+    base = evidence.base
+    return [(CHAMPION, evidence)] if base is None else [(CHAMPION, evidence), ("the base", base)]
+
+
+def _risen(evidence: Evidence, what: Mapping[str, str], limit: float) -> str | None:
+    risen = []
+    for whose, habits in _others(evidence):
+        for name, said in what.items():
+            share: Sides = getattr(habits, name)
+            if share.rise > limit:
+                risen.append(f"{share.candidate:.0%} {said} ({whose}: {share.other:.0%})")
     return ", and ".join(risen) or None
 
 

@@ -6,10 +6,12 @@ Each pair is asked twice, the replies swapped, since judges are fond of one posi
 """
 
 import asyncio
+import base64
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 import orjson
@@ -49,8 +51,9 @@ class JudgeError(Exception):
 
 
 class Judge:
-    """`url` is the base that OpenAI clients take, with its /v1. `timeout`: seconds a request; `pause`:
-    seconds before the second try, twice as many before each further one."""
+    """`url` is the base that OpenAI clients take, with its /v1; what is secret in it, a user's name and
+    password or a query, goes into no message. `timeout`: seconds a request; `pause`: seconds before the
+    second try, twice as many before each further one."""
 
     def __init__(
         self,
@@ -62,7 +65,9 @@ class Judge:
         tries: int = 4,
         pause: float = 1.0,
     ) -> None:
-        self._url, self._model, self._session, self._key = url.rstrip("/"), model, session, key
+        self._url, self._shown, secrets = _parts(url)
+        self._secrets = [secret for secret in (self._url, key, *secrets) if secret]
+        self._model, self._session, self._key = model, session, key
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._tries, self._pause = tries, pause
         self._plain = False
@@ -86,9 +91,7 @@ class Judge:
             status, answer = await self._post(body)
             self._plain = status == 200
         if status != 200:
-            raise JudgeError(
-                self._without_key(f"{self._url} answered {status}: {error_message(answer)[:200]}")
-            )
+            raise self._error(f"answered {status}: {error_message(answer)[:200]}")
         return letter_of(self._choice(answer))
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
@@ -99,7 +102,7 @@ class Judge:
                 await asyncio.sleep(self._pause * 2 ** (attempt - 1))
             try:
                 async with self._session.post(
-                    f"{self._url}/chat/completions", json=body, headers=headers, timeout=self._timeout
+                    self._url, json=body, headers=headers, timeout=self._timeout
                 ) as response:
                     answer = await response.read()
             except TimeoutError:
@@ -110,18 +113,20 @@ class Judge:
                 if response.status < 500 and response.status not in BUSY:
                     return response.status, answer
                 trouble = f"it answered {response.status}: {error_message(answer)[:200]}"
-        raise JudgeError(self._without_key(f"{self._url} failed {self._tries} times: {trouble}"))
+        raise self._error(f"failed {self._tries} times: {trouble}")
 
     def _choice(self, answer: bytes) -> dict[str, Any]:
         try:
             choice = orjson.loads(answer)["choices"][0]
             choice["message"]["content"]
         except (ValueError, LookupError, TypeError) as error:
-            raise JudgeError(f"{self._url} answered with no chat completion") from error
+            raise self._error("answered with no chat completion") from error
         return dict(choice)
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "…") if self._key else text
+    def _error(self, what: str) -> JudgeError:
+        for secret in self._secrets:
+            what = what.replace(secret, "…")
+        return JudgeError(f"{self._shown} {what}")
 
 
 class Hearing:
@@ -176,6 +181,19 @@ def question(messages: Sequence[Message], first: str, second: str, principle: Pr
     return QUESTION.format(principle=principle.text, conversation=conversation, first=first, second=second)
 
 
+def _parts(url: str) -> tuple[str, str, list[str]]:
+    """Where to post to, the address as messages may show it, and what they may not."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all; the first request says so
+        return url, "the judge", [url]
+    path, (user, _, host) = parts.path.rstrip("/"), parts.netloc.rpartition("@")
+    where = parts._replace(path=f"{path}/chat/completions").geturl()
+    shown = SplitResult(parts.scheme, host, path, "", "").geturl()
+    basic = base64.b64encode(unquote(user).encode()).decode()  # as a server may echo it
+    return where, shown or "the judge", [user, parts.password or "", basic, parts.query]
+
+
 def letter_of(choice: dict[str, Any]) -> float | None:
     """P(A) against B of a chat completion's choice: from the log-probabilities of the two letters where they
     are given, else 1 or 0 by the first letter A or B that stands alone in the text; None without one."""
@@ -186,7 +204,10 @@ def letter_of(choice: dict[str, Any]) -> float | None:
     if given is not None:
         return given
     # "A good reply is B" is read as A, in both orders: then the verdicts do not agree, and are dropped.
-    found = re.search(r"(?<![A-Za-z])[AB](?![A-Za-z])", choice["message"]["content"] or "")
+    text = choice["message"]["content"]
+    if not isinstance(text, str):  # nothing, or a list of parts
+        return None
+    found = re.search(r"(?<![A-Za-z])[AB](?![A-Za-z])", text)
     return None if found is None else float(found[0] == "A")
 
 

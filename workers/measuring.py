@@ -8,17 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers import replies
-from workers.evidence import STRICT, Evidence, LengthTaste, Passed, Quality, Sides, WinRate
+from workers.evidence import STRICT, Evidence, Habits, LengthTaste, Passed, Quality, Sides, WinRate
 from workers.labels import Label, Sample, by_prompt
 from workers.statistics import (
     Interval,
     bootstrap_interval,
     length_matched_wins,
+    share_interval,
     wilson_interval,
     win_probabilities,
 )
 
-TOLERANCES = (0.25, 0.5)  # by how much of the longer two lengths may differ: the first with enough prompts
+TOLERANCES = (0.25, 0.35)  # by how much of the longer two lengths may differ: the first with enough prompts
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Measured:
     kl_champion: float
     nll: Sides
     probes: Mapping[str, Passed]
+    base: Habits | None = None
 
 
 @dataclass(frozen=True)
 class Ruler:
-    """How intervals are made. `min_prompts`: those with pairs of like length that are enough."""
+    """How intervals are made. `min_prompts`: those with pairs of like length that are enough; where fewer
+    were answered, all of them."""
 
     confidence: float
     min_prompts: int
@@ -52,8 +55,8 @@ class Ruler:
         """From the share of wins on each prompt; half, with no end to its interval, where there is none."""
         return WinRate(
             value=float(np.mean(wins)) if wins else 0.5,
-            interval=bootstrap_interval(wins, self.confidence, self.seed),
-            strict=bootstrap_interval(wins, STRICT, self.seed),
+            interval=share_interval(wins, self.confidence, self.seed),
+            strict=share_interval(wins, STRICT, self.seed),
             prompts=len(wins),
         )
 
@@ -91,6 +94,7 @@ def weigh(
         endings=_sides(replies.endings, candidate, champion),
         disagreement=spread,
         disagreement_rise=spread_rise,
+        base=measured.base,
     )
     return evidence, figures(evidence, tolerance, pairs) | {
         "rewards": {
@@ -129,22 +133,32 @@ def figures(evidence: Evidence, tolerance: float, pairs: int) -> dict[str, Any]:
             name: _both(getattr(evidence, name))
             for name in ("words", "empty", "identical", "trigrams", "cut", "openings", "endings")
         },
+        "against_base": None if evidence.base is None else asdict(evidence.base),
         "disagreement": _both(evidence.disagreement) | {"rise_interval": list(evidence.disagreement_rise)},
     }
 
 
-def judge_quality(metrics: Mapping[str, Any]) -> Quality:
+def judge_quality(metrics: Mapping[str, Any], labels: Sequence[Label] = ()) -> Quality:
     """How often a reward version's judge was right on the holdout, by that version's metrics: pairs that it
-    ordered as people did, and thumbs by their AUROC, as one share of all these labels."""
+    ordered as people did, and thumbs by their AUROC, as one share of all these labels.
+
+    An AUROC compares thumbs up with thumbs down, so of one kind no more can tell than there are of the other:
+    2 · min(up, down) thumbs count. Its version does not say how many those were; the thumbs among `labels`
+    do, roughly.
+    """
     judge = metrics.get("judge") or {}
-    parts = [
-        (judge.get(share), judge.get(count) or 0)
-        for share, count in (("pair_accuracy", "pairs"), ("thumb_auroc", "thumbs"))
-    ]
+    thumbs = round((judge.get("thumbs") or 0) * _balance(labels))
+    parts = [(judge.get("pair_accuracy"), judge.get("pairs") or 0), (judge.get("thumb_auroc"), thumbs)]
     known = [(share, count) for share, count in parts if share is not None]
-    labels = sum(count for _, count in known)
+    total = sum(count for _, count in known)
     right = sum(share * count for share, count in known)
-    return Quality(right / labels if labels else None, wilson_interval(right, labels), labels)
+    return Quality(right / total if total else None, wilson_interval(right, total), total)
+
+
+def _balance(labels: Sequence[Label]) -> float:
+    """2 · min(up, down) as a share of the thumbs, in [0, 1]; 1 where there are none."""
+    ups = [label.target > 0.5 for label in labels if label.kind == "thumb" and label.target != 0.5]
+    return 2 * min(sum(ups), len(ups) - sum(ups)) / len(ups) if ups else 1.0
 
 
 def length_taste(labels: Sequence[Label], ruler: Ruler) -> LengthTaste | None:
@@ -163,7 +177,7 @@ def length_taste(labels: Sequence[Label], ruler: Ruler) -> LengthTaste | None:
         sum(vote * weight for vote, weight in group) / whole
         for group, whole in zip(votes.values(), weights, strict=True)
     ]
-    interval = bootstrap_interval(values, ruler.confidence, ruler.seed, weights=weights)
+    interval = share_interval(values, ruler.confidence, ruler.seed, weights)
     longer = float(np.average(values, weights=weights))
     return LengthTaste(longer, interval, sum(map(len, votes.values())))
 
@@ -174,13 +188,22 @@ def _length_votes(labels: Sequence[Label]) -> list[tuple[Label, float]]:
     for label in labels:
         if label.kind == "comparison" and (longer := _words(label.a) - _words(label.b or "")):
             found.append((label, float((longer > 0) == (label.target > 0.5))))
-    thumbs = [(label, _words(label.a), label.target > 0.5) for label in labels if label.kind == "thumb"]
-    for label, length, up in thumbs:
-        others = [other for _, other, their_up in thumbs if their_up != up]
-        if others:
-            ordered = [((length > other) == up) if length != other else 0.5 for other in others]
-            found.append((label, float(np.mean(ordered))))
-    return found
+    thumbs = [label for label in labels if label.kind == "thumb"]
+    return found + list(zip(thumbs, _thumb_votes(thumbs), strict=True)) if _balance(thumbs) else found
+
+
+def _thumb_votes(thumbs: Sequence[Label]) -> list[float]:
+    """Each thumb's share of the opposite ones that it is longer than, if it is up, or shorter than, if it is
+    down; of like length counts half. By sorting, since a snapshot may hold thousands."""
+    lengths = np.array([_words(label.a) for label in thumbs])
+    ups = np.array([label.target > 0.5 for label in thumbs], dtype=bool)
+    votes = np.zeros(len(thumbs))
+    for mine in (ups, ~ups):
+        others = np.sort(lengths[~mine])
+        below = np.searchsorted(others, lengths[mine], "left")
+        longer = (below + np.searchsorted(others, lengths[mine], "right")) / 2 / max(len(others), 1)
+        votes[mine] = longer if mine is ups else 1 - longer
+    return [float(vote) for vote in votes]
 
 
 def _wins(candidate: Side, champion: Side, rewards: Callable[[Side], NDArray[np.float64]]) -> list[float]:
@@ -200,9 +223,10 @@ def _matched(candidate: Side, champion: Side, ruler: Ruler) -> tuple[WinRate | N
         )
         for side in (candidate, champion)
     )
+    enough = min(ruler.min_prompts, len(mine.keys() & theirs.keys()))
     for tolerance in TOLERANCES:
         wins = length_matched_wins(mine, theirs, tolerance)
-        if len(wins) >= ruler.min_prompts:
+        if len(wins) >= enough:
             break
     rate = ruler.win_rate([float(np.mean(group)) for group in wins]) if wins else None
     return rate, tolerance, sum(map(len, wins))

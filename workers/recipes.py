@@ -37,6 +37,10 @@ def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
             "reward": aliases.reward,
             "reward_path": registry.reward(aliases.reward).path if aliases.reward else None,
             "cursor": learning.cursor,
+            # Other stages would have other numbers, and what is finished would be done again.
+            "constitution": str(settings.ai_constitution) if settings.ai_constitution else None,
+            "judge": settings.ai_judge_model,
+            "policy_rounds": settings.policy_rounds,
         }
     )
     kitchen = Kitchen(run, settings, registry, facts)
@@ -56,7 +60,7 @@ def _reward_job(kitchen: Kitchen) -> Outcome:
 
 
 def _policy_job(kitchen: Kitchen) -> Outcome:
-    kitchen.run.expected = 3 + kitchen.with_ai + 3 * kitchen.settings.policy_rounds
+    kitchen.run.expected = 3 + kitchen.with_ai + 3 * kitchen.policy_rounds
     _need_reward(kitchen.facts["reward"])
     snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
@@ -65,7 +69,7 @@ def _policy_job(kitchen: Kitchen) -> Outcome:
 
 
 def _cycle_job(kitchen: Kitchen) -> Outcome:
-    kitchen.run.expected = 5 + kitchen.with_ai + 3 * kitchen.settings.policy_rounds
+    kitchen.run.expected = 5 + kitchen.with_ai + 3 * kitchen.policy_rounds
     snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
     _need_labels(kitchen, snapshot)

@@ -133,18 +133,16 @@ def first_wins(verdicts: Sequence[Verdict]) -> float | None:
     return _mean([(p > 0.5) + 0.5 * (p == 0.5) for p in answers])
 
 
-def combined(samples: Sequence[Sample], rules: Sequence[RuleScore]) -> list[float | None]:
-    """Each sample's win share over all principles, by their weights; None for a sample without a verdict."""
-    found: dict[str, list[RuleScore]] = {}
+def combined(samples: Sequence[Sample], rules: Sequence[RuleScore]) -> list[float]:
+    """Each sample's wins less losses over all principles, by their weights, in [-1, 1]; 0 without a verdict.
+
+    A principle whose verdicts did not agree counts as a draw: else one verdict on a principle that hardly
+    matters would pay as much as winning under all.
+    """
+    found: dict[str, float] = {}
     for rule in rules:
-        found.setdefault(rule.key, []).append(rule)
-    groups = [found.get(key_of(sample), []) for sample in samples]
-    return [
-        sum(rule.weight * rule.share for rule in group) / sum(rule.weight for rule in group)
-        if group
-        else None
-        for group in groups
-    ]
+        found[rule.key] = found.get(rule.key, 0.0) + rule.weight * (2 * rule.share - 1)
+    return [found.get(key_of(sample), 0.0) for sample in samples]
 
 
 def beside(

@@ -76,13 +76,14 @@ class Run:
         self._stages: list[dict[str, Any]] = []
 
     def facts(self, fresh: dict[str, Any]) -> dict[str, Any]:
-        """What the job starts from: `fresh` at the first attempt, and the same ever after."""
+        """What the job starts from: `fresh` at the first attempt, and the same ever after. A fact that the
+        version did not know yet which began the job is taken from `fresh`."""
         path = self.directory / FACTS
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
             write_json(path, fresh)
         found: dict[str, Any] = json.loads(path.read_text())
-        return found
+        return fresh | found
 
     def stage(self, name: str, program: str, config: dict[str, Any]) -> Finished:
         """Run a stage, unless it is done already. Raises StageFailed, Cancelled, Interrupted or LeaseLost."""
@@ -97,6 +98,12 @@ class Run:
         entry["state"] = "done"
         self._report(name, 1.0, entry["message"])
         return Finished(directory, json.loads((directory / METRICS).read_text()))
+
+    def skip(self, name: str, why: str) -> None:
+        """Leave out a stage that cannot be done, but not its number: should it be done at a later attempt,
+        the stages that follow are still the same."""
+        self._stages.append({"name": name, "state": "skipped", "seconds": 0.0, "message": why})
+        self._report(name, 0.0, why)
 
     def _run(self, directory: Path, name: str, program: str, entry: dict[str, Any]) -> None:
         self._report(name, 0.0, None)

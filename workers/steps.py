@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.jobs import Kind
 from serving.registry import Registry
 from workers import history
-from workers.runner import Finished, Run
+from workers.runner import Finished, Run, StageFailed
 from workers.settings import WorkerSettings
 
 
@@ -21,7 +22,11 @@ class Kitchen:
 
     @property
     def with_ai(self) -> bool:
-        return self.settings.ai_constitution is not None
+        return self.facts["constitution"] is not None
+
+    @property
+    def policy_rounds(self) -> int:
+        return int(self.facts["policy_rounds"])
 
     def artifact(self, path: str | None) -> str | None:
         return None if path is None else str(self.settings.home / path)
@@ -60,11 +65,20 @@ def snapshot_feedback(kitchen: Kitchen) -> Finished:
 
 def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
     """The champion's replies to prompts that are not held out, and a judge's verdicts on them; None unless
-    there is a constitution."""
+    there was a constitution when the job began.
+
+    A job that only learns from people needs the engines for nothing else, and goes on without them.
+    """
     settings, champion = kitchen.settings, kitchen.facts["champion"]
     if not kitchen.with_ai or not snapshot.metrics["prompts"]:
         return None
-    sampled = _sample(kitchen, snapshot, 1, champion, kitchen.artifact(kitchen.facts["champion_path"]))
+    try:
+        sampled = _sample(kitchen, snapshot, 1, champion, kitchen.artifact(kitchen.facts["champion_path"]))
+    except StageFailed as error:
+        if kitchen.run.job.kind is not Kind.reward:
+            raise
+        kitchen.run.skip("ai_feedback", f"There are no replies to judge: {error}")
+        return None
     judged = kitchen.run.stage(
         "ai_feedback",
         "ai_feedback",
@@ -72,9 +86,8 @@ def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
             "samples": sampled.path("samples.parquet"),
             "prompts": snapshot.path("prompts.parquet"),
             "policy": champion,
-            "constitution": str(settings.ai_constitution),
-            "url": settings.ai_judge_url,
-            "model": settings.ai_judge_model,
+            "constitution": kitchen.facts["constitution"],
+            "model": kitchen.facts["judge"],
             "pairs": settings.ai_pairs,
             "weight": settings.ai_weight,
             "concurrency": settings.ai_concurrency,
@@ -154,7 +167,7 @@ def _rounds(
     """Sample, score, optimise, again and again. The candidate's name on the engines, and its adapter."""
     settings, run = kitchen.settings, kitchen.run
     name, adapter = kitchen.facts["champion"], kitchen.artifact(kitchen.facts["champion_path"])
-    for number in range(1, settings.policy_rounds + 1):
+    for number in range(1, kitchen.policy_rounds + 1):
         first = ai if number == 1 else None
         sampled = first.sampled if first else _sample(kitchen, snapshot, number, name, adapter)
         scored = _score(kitchen, number, reward, sampled, first)
@@ -232,6 +245,7 @@ def _evaluate(
             "prompts": snapshot.path("prompts.parquet"),
             "reward": reward,
             "reward_metrics": judge.metrics if judge else {},
+            "base": kitchen.registry.policy(champion).metrics.get("base"),
             "labels": [snapshot.path("train.parquet"), snapshot.path("holdout.parquet")],
             "lineage": history.lineage(kitchen.registry, champion),
             "rounds": history.rounds(job),

@@ -38,20 +38,19 @@ class Weights:
 
 
 def reward_terms(
-    samples: Sequence[Sample], model: Sequence[float], rules: Sequence[float | None]
+    samples: Sequence[Sample], model: Sequence[float], rules: Sequence[float]
 ) -> dict[str, Floats]:
-    """Each term of each sample, (n,), unweighted. `model`: the reward model's scores; `rules`: the share of
-    comparisons that a reply won under the rules, None where nobody compared it."""
+    """Each term of each sample, (n,), unweighted. `model`: the reward model's scores; `rules`: wins less
+    losses under the rules, in [-1, 1]."""
     scores: Floats = np.asarray(model, dtype=np.float64)
     prompts = [sample.prompt_id for sample in samples]
     unit = spread(scores, prompts)
     repeated = np.asarray([repetition(words_of(sample), sample.finish_reason) for sample in samples])
-    won = np.asarray([0.0 if share is None else 2 * share - 1 for share in rules])
     return {
         MODEL: scores,
         LENGTH: length_control(scores, [len(sample.token_ids) for sample in samples], prompts),
         REPETITION: -unit * repeated,
-        RULES: unit * won,
+        RULES: unit * np.asarray(rules, dtype=np.float64),
     }
 
 

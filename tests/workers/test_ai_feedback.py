@@ -1,5 +1,6 @@
 """From sampled replies to labels: what a judge says counts where it says the same twice."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,18 +42,18 @@ def fake() -> FakeJudge:
 
 
 @pytest.fixture
-def config(fake: FakeJudge, tmp_path: Path) -> Iterator[dict[str, Any]]:
+def config(fake: FakeJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     prompts = [Prompt(messages(n), f"conv-{n}", holdout=False) for n in range(3)]
     write_prompts(tmp_path / "prompts.parquet", [*prompts, Prompt(messages(9), "conv-9", holdout=True)])
     write_samples(tmp_path / "samples.parquet", [sample(n, reply) for n in range(3) for reply in REPLIES])
     (tmp_path / "constitution.toml").write_text(CONSTITUTION)
     with serving(fake.app) as url:
+        monkeypatch.setenv("THUMBWHEEL_AI_JUDGE_URL", f"{url}/v1")
         yield {
             "samples": tmp_path / "samples.parquet",
             "prompts": tmp_path / "prompts.parquet",
             "policy": "policy-v3",
             "constitution": tmp_path / "constitution.toml",
-            "url": f"{url}/v1",
             "model": "some-judge",
             "pairs": 6,
             "pause": 0.0,
@@ -108,15 +109,17 @@ def test_nonsense_labels_nothing_and_is_counted(stage, config, fake):
     assert "none of the judge's answers was A or B" in metrics["skipped"]
 
 
-def test_without_a_judge_the_job_goes_on_without_its_labels(stage, config, fake, tmp_path):
+def test_without_a_judge_the_job_goes_on_without_its_labels(stage, config, fake, tmp_path, monkeypatch):
     fake.status = 401
     refused = stage("refused", ai_feedback, **config)
     assert re.search("of no use: .* answered 401", refused["skipped"])
-    nobody = {**config, "url": f"http://127.0.0.1:{free_port()}/v1"}
-    unreachable = stage("unreachable", ai_feedback, **nobody)
+    monkeypatch.setenv("THUMBWHEEL_AI_JUDGE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    unreachable = stage("unreachable", ai_feedback, **config)
     assert re.search("of no use: .* failed 4 times", unreachable["skipped"])
     assert unreachable["failed"] == 24
     assert read_labels(tmp_path / "unreachable" / "labels.parquet") == []
+    monkeypatch.delenv("THUMBWHEEL_AI_JUDGE_URL")
+    assert "of no use" in stage("unset", ai_feedback, **config)["skipped"]
 
 
 def test_a_judge_that_fails_now_and_then_costs_only_those_verdicts(stage, config, fake):
@@ -147,11 +150,18 @@ def test_a_constitution_that_is_wrong_is_said(stage, config):
         stage("ai", ai_feedback, **config)
 
 
-def test_the_key_comes_from_the_environment_and_is_written_nowhere(
+def test_key_and_address_come_from_the_environment_and_are_written_nowhere(
     stage, config, fake, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("THUMBWHEEL_AI_JUDGE_KEY", "sesame-open")
     stage("ai", ai_feedback, **config)
     assert set(fake.keys) == {"Bearer sesame-open"}
-    written = b"".join(path.read_bytes() for path in (tmp_path / "ai").iterdir())
+    monkeypatch.delenv("THUMBWHEEL_AI_JUDGE_KEY")
+    url = os.environ["THUMBWHEEL_AI_JUDGE_URL"].replace("http://", "http://user:sesame@")
+    monkeypatch.setenv("THUMBWHEEL_AI_JUDGE_URL", url)
+    fake.status = 401
+    assert "answered 401" in stage("refused", ai_feedback, **config)["skipped"]
+    written = b"".join(
+        path.read_bytes() for name in ("ai", "refused") for path in (tmp_path / name).iterdir()
+    )
     assert b"sesame" not in written

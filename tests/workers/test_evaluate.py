@@ -28,12 +28,12 @@ def reward(tiny_model, tmp_path_factory):
 @pytest.fixture
 def compare(stage, tiny_model, reward, sampling_engine, tmp_path):
     prompts = [
-        Prompt([{"role": "user", "content": f"cats {number}"}], str(number), True) for number in range(6)
+        Prompt([{"role": "user", "content": f"cats {number}"}], str(number), True) for number in range(8)
     ]
     write_prompts(tmp_path / "prompts.parquet", prompts)
 
-    def run(name, candidate, champion, **changes):
-        sampling_engine.engine.replies |= {"c-r1": candidate, "policy-v0": champion}
+    def run(name, mine, theirs, **changes):
+        sampling_engine.engine.replies |= {"c-r1": mine, "policy-v0": theirs}
         config = {
             "engines": [sampling_engine.url],
             "base_model": tiny_model,
@@ -73,7 +73,7 @@ def test_the_judge_lets_a_better_candidate_pass_and_keeps_a_worse_or_equal_one_o
     equal = compare("equal", varied, varied)
     assert equal["win_rate"] == pytest.approx(0.5)
     assert not equal["accepted"]
-    assert len(json.loads((tmp_path / "better" / "replies.json").read_text())) == 24
+    assert len(json.loads((tmp_path / "better" / "replies.json").read_text())) == 32
 
 
 def test_a_broken_record_is_kept_out(compare, unmoved):
@@ -159,7 +159,30 @@ def test_a_rejected_candidate_has_its_plots_too(compare, tmp_path):
 def test_progress_counts_prompts_and_probes_of_both_sides(compare, tmp_path):
     compare("told", [KIND], [UNKIND])
     progress = json.loads((tmp_path / "told" / "progress.json").read_text())
-    assert (progress["done"], progress["total"]) == (56, 56)
+    assert (progress["done"], progress["total"]) == (60, 60)
+
+
+def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
+    compare, unmoved, sampling_engine, tmp_path
+):
+    """The second version cuts and repeats no more than the first did, and far more than the base."""
+    sampling_engine.engine.logprob["p-1"] = -1.0
+    first = compare("first", [KIND], [UNKIND])
+    assert first["against_base"] is None
+    handed_down = first["base"]
+    assert handed_down["words"] == pytest.approx(3)
+    assert (handed_down["cut"], len(handed_down["probes"])) == (0.0, 22)
+    sampling_engine.engine.replies["p-1"] = ["bad dogs cats rain"]
+    second = {"champion": {"name": "p-1", "adapter": tmp_path}}
+    alone = compare("alone", ["good lovely cats rain"], [UNKIND], **second)
+    assert alone["base"] is None
+    assert not any("the base:" in reason for reason in alone["reasons"])
+    measured = compare("measured", ["good lovely cats rain"], [UNKIND], **second, base=handed_down)
+    assert measured["base"] == handed_down
+    assert measured["against_base"]["cut"] == {"candidate": 1.0, "other": 0.0}
+    assert any("cut at the most tokens allowed (the base: 0%)" in reason for reason in measured["reasons"])
+    longer = compare("longer", ["good lovely"], [UNKIND], **second, base=handed_down, max_tokens=8)
+    assert (longer["against_base"], longer["base"]) == (None, handed_down)
 
 
 def test_no_held_out_prompt_is_an_error(compare, tmp_path):

@@ -4,14 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workers.evidence import Evidence, LengthTaste, Passed, Quality, Sides, WinRate
+from workers.evidence import Evidence, Habits, LengthTaste, Passed, Quality, Sides, WinRate
 from workers.gate import (
     Limits,
     deciding,
     judge_candidate,
     over_optimised,
 )
-from workers.statistics import bootstrap_interval
+from workers.statistics import share_interval
 
 SAME = Sides(0.2, 0.2)
 
@@ -76,6 +76,16 @@ def test_a_better_candidate_passes_and_says_by_how_much():
         ({"trigrams": Sides(0.1, 0.0)}, {"trigrams": Sides(0.12, 0.0)}, "three words in a row"),
         ({"cut": Sides(0.3, 0.0)}, {"cut": Sides(0.32, 0.0)}, "cut at the most tokens"),
         (
+            {"quality": Quality(0.5, (0.4, 0.6), 39)},
+            {"quality": Quality(0.5, (0.4, 0.6), 40)},
+            "no better than chance",
+        ),
+        (
+            {"quality": Quality(0.1, (0.0, 0.5), 8)},
+            {"quality": Quality(0.1, (0.0, 0.49), 8)},
+            "no better than chance",
+        ),
+        (
             {"quality": Quality(0.51, (0.4, 0.6), 40)},
             {"quality": Quality(0.5, (0.4, 0.6), 40)},
             "no better than chance",
@@ -106,7 +116,7 @@ def test_everything_that_speaks_against_a_candidate_is_said():
 
 def test_length_counts_where_people_proved_that_they_want_it():
     """Half as long, and better only by that."""
-    shorter = {"words": Sides(25.0, 50.0), "matched": rate(0.5, 0.45, prompts=4)}
+    shorter = {"words": Sides(25.0, 50.0), "matched": rate(0.5, 0.45, prompts=6)}
     assert not verdict(**shorter)[0]
     accepted, said = verdict(**shorter, length_taste=LIKES_SHORT)
     assert accepted
@@ -119,6 +129,71 @@ def test_length_counts_where_people_proved_that_they_want_it():
     )
     likes_long = LengthTaste(0.7, (0.6, 0.8), 60)
     assert verdict(matched=rate(0.5, 0.4), words=Sides(60.0, 50.0), length_taste=likes_long)[0]
+
+
+def test_who_moves_to_the_wanted_length_may_not_be_worse_at_like_length():
+    likes_long = LengthTaste(0.55, (0.51, 0.59), 400)
+    longer = {"words": Sides(100.0, 50.0), "length_taste": likes_long}
+    assert verdict(**longer, matched=rate(0.4, 0.3))[0], "not surely worse"
+    accepted, said = verdict(**longer, matched=rate(0.4, 0.31))
+    assert not accepted
+    assert "surely worse, the held-out judge prefers it in 40% [31%, 49%]" in said
+    assert verdict(**longer, matched=rate(0.4, 0.31, prompts=5))[0], "too few to tell"
+
+
+def test_a_taste_for_a_length_band_is_no_reason_to_reject():
+    """A little shorter, as people proved that they like it, and no better otherwise."""
+    band = {"words": Sides(40.0, 50.0), "length_taste": LIKES_SHORT}
+    assert verdict(**band, matched=rate(0.5, 0.42))[0]
+    assert verdict(**band, matched=rate(0.48, 0.42))[0]
+
+
+def test_a_few_prompts_of_like_length_do_only_where_no_more_were_answered():
+    accepted, said = verdict(matched=rate(0.7, 0.6, prompts=5))
+    assert not accepted
+    assert "on only 5 prompts" in said
+    assert "6 are needed" in said
+    assert verdict(raw=rate(0.7, 0.6, prompts=5), matched=rate(0.7, 0.6, prompts=5))[0]
+    assert not verdict(raw=rate(0.7, 0.6, prompts=5), matched=rate(0.7, 0.6, prompts=4))[0]
+
+
+def test_a_champion_that_says_nothing_can_be_followed():
+    accepted, said = verdict(words=Sides(20.0, 0.0), matched=None)
+    assert accepted, said
+    assert "the champion's replies are empty" in said
+    assert not verdict(words=Sides(0.0, 0.0), matched=None, raw=rate(0.5, 0.5))[0]
+
+
+NEAR = Habits(GOOD.probes, GOOD.words, SAME, SAME, SAME, SAME)
+
+
+@pytest.mark.parametrize(
+    ("lost", "why"),
+    [
+        ({"empty": Sides(0.31, 0.2)}, "31% of its replies are empty (the base: 20%)"),
+        ({"identical": Sides(0.4, 0.2)}, "(the base: 20%)"),
+        ({"trigrams": Sides(0.4, 0.2)}, "(the base: 20%)"),
+        ({"cut": Sides(0.6, 0.2)}, "cut at the most tokens allowed (the base: 20%)"),
+        ({"words": Sides(50.0, 10.0)}, "its replies have 50 words, the base's 10"),
+        (
+            {"probes": {"refusal": Passed(Sides(0.1, 0.6), -2.4, 16)}},
+            "refusal probes passed fell from 60% (the base) to 10% of 16 replies",
+        ),
+    ],
+)
+def test_little_by_little_no_more_is_given_away_than_at_once(lost, why):
+    """The champion gave away most of it."""
+    assert verdict(base=NEAR)[0]
+    accepted, said = verdict(base=replace(NEAR, **lost))
+    assert not accepted
+    assert why in said
+
+
+def test_the_base_is_no_measure_of_a_length_that_people_want():
+    short = {"words": Sides(40.0, 50.0), "base": replace(NEAR, words=Sides(40.0, 200.0))}
+    assert not verdict(**short)[0]
+    assert verdict(**short, length_taste=LIKES_SHORT)[0]
+    assert not verdict(**short, length_taste=LengthTaste(0.7, (0.6, 0.8), 60))[0]
 
 
 def test_a_drift_so_large_that_nothing_can_be_compared_is_no_way_around():
@@ -168,6 +243,6 @@ def test_the_one_that_decides_is_named():
 def test_an_equal_candidate_passes_about_as_rarely_as_the_confidence_says():
     dice, passed = np.random.default_rng(0), 0
     for trial in range(300):
-        low, high = bootstrap_interval(list(dice.uniform(0, 1, 16)), 0.8, seed=trial, draws=400)
+        low, high = share_interval(list(dice.uniform(0, 1, 16)), 0.8, seed=trial)
         passed += verdict(matched=WinRate(0.5, (low, high), (low, high), 16))[0]
     assert 0.05 < passed / 300 < 0.15

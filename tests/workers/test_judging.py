@@ -80,6 +80,25 @@ async def test_nobody_there_is_an_error_that_names_the_address():
                 await Judge(bad, "m", session, pause=0.0).prefers_first(MESSAGES, "a", "b", KIND)
 
 
+async def test_a_password_in_the_address_is_used_and_never_said(fake, url):
+    secret = url.replace("http://", "http://user:pa55word@") + "?token=hush"
+    async with aiohttp.ClientSession() as session:
+        judge = Judge(secret, "m", session, pause=0.0)
+        assert await judge.prefers_first(MESSAGES, "good", "bad", KIND) > 0.5
+        assert fake.keys[0].startswith("Basic ")
+        said = []
+        fake.status = 401
+        for bad in (judge, Judge("ftp://user:pa55word@x/v1?token=hush", "m", session, pause=0.0),
+                    Judge("http://user:pa55word@[x/v1", "m", session, pause=0.0),
+                    Judge(secret, "m", session, "both are too much", pause=0.0)):  # fmt: skip
+            with pytest.raises(JudgeError) as error:
+                await bad.prefers_first(MESSAGES, "a", "b", KIND)
+            said.append(str(error.value))
+    assert said[0].startswith(url.rstrip("/") + " answered 401")
+    hidden = ("pa55word", "hush", fake.keys[0].removeprefix("Basic "))
+    assert not [text for text in said for secret in hidden if secret in text]
+
+
 async def test_a_server_of_another_kind_is_an_error(fake, url):
     fake.text = "A"
     async with aiohttp.ClientSession() as session:
@@ -102,6 +121,7 @@ async def test_a_server_of_another_kind_is_an_error(fake, url):
         ("ABBA", None),
         ("", None),
         (None, None),
+        ([{"type": "text", "text": "A"}], None),
     ],
 )
 def test_the_letter_in_a_text(text, p):

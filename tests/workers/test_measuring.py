@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -30,16 +32,28 @@ def words(n: int, salt: int) -> str:
 
 def test_what_is_weighed_reaches_the_gate_and_the_metrics():
     candidate = side([words(10, i) for i in range(12)], [1.0] * 12)
-    champion = side([words(20, 50 + i) for i in range(12)], [0.0, 2.0] * 6)
+    champion = side([words(15, 50 + i) for i in range(12)], [0.0, 2.0] * 6)
     evidence, figures = weigh(candidate, champion, FINE, GOOD_JUDGE, None, RULER)
     assert (evidence.raw.value, evidence.raw.prompts) == (0.5, 6)
-    assert evidence.words == Sides(10.0, 20.0)
+    assert evidence.words == Sides(10.0, 15.0)
     assert figures["win_rate"] == 0.5
-    assert figures["length_tolerance"] == 0.5, "nothing is alike within a quarter"
+    assert figures["length_tolerance"] == 0.35, "nothing is alike within a quarter"
     assert (figures["length_matched_prompts"], figures["length_matched_pairs"]) == (6, 24)
     assert figures["rewards"]["judge"] == {"candidate": 1.0, "champion": 1.0, "std": 1.0, "gain": 0.0}
-    assert figures["words"] == {"candidate": 10.0, "champion": 20.0}
+    assert figures["words"] == {"candidate": 10.0, "champion": 15.0}
     assert figures["reference_nll_rise"] == 0.0
+
+
+def test_a_reply_twice_as_long_is_not_of_like_length():
+    candidate = side([words(20, i) for i in range(12)], [1.0] * 12)
+    champion = side([words(10, 50 + i) for i in range(12)], [0.0] * 12)
+    assert weigh(candidate, champion, FINE, GOOD_JUDGE, None, RULER)[0].matched is None
+
+
+def test_the_tolerance_is_as_small_as_the_prompts_that_were_answered_allow():
+    """Two prompts, fewer than are asked for, and both of like length."""
+    one, other = side([words(10, i) for i in range(4)], [1.0] * 4), side(["a b c d e f g h i"] * 4, [0.0] * 4)
+    assert weigh(one, other, FINE, GOOD_JUDGE, None, RULER)[1]["length_tolerance"] == 0.25
 
 
 def test_a_gain_by_length_alone_is_none_at_like_length():
@@ -96,6 +110,13 @@ def test_the_judges_quality_is_its_share_of_right_labels():
     assert judge_quality({}) == Quality(None, (0.0, 1.0), 0) == judge_quality({"judge": None})
 
 
+def test_of_thumbs_that_are_nearly_all_up_few_tell_how_good_the_judge_is():
+    metrics = {"judge": {"thumb_auroc": 0.3, "thumbs": 30}}
+    said = [thumb("a", number > 0, number) for number in range(30)]
+    assert judge_quality(metrics, said).labels == 2
+    assert judge_quality(metrics, [*said, *[thumb("a", False, number) for number in range(28)]]).labels == 30
+
+
 def pair(a: str, b: str, target: float, number: int, **more: object) -> Label:
     return Label("comparison", [], a, b, target, conversation=str(number), **more)  # type: ignore[arg-type]
 
@@ -135,3 +156,19 @@ def test_a_label_weighs_what_it_weighs():
     found = length_taste(labels, RULER)
     assert found is not None
     assert found.longer == pytest.approx(3 / 13)
+
+
+def test_thumbs_of_many_lengths_vote_as_pair_by_pair_and_soon():
+    dice = np.random.default_rng(0)
+    thumbs = [thumb("w " * int(dice.integers(0, 9)), bool(dice.integers(2)), number) for number in range(200)]
+    found = length_taste(thumbs, RULER)
+    pairs = [
+        (len(up.a.split()), len(down.a.split()))
+        for up in thumbs if up.target for down in thumbs if not down.target
+    ]  # fmt: skip
+    auroc = np.mean([(up > down) + 0.5 * (up == down) for up, down in pairs])
+    assert found is not None
+    assert found.longer == pytest.approx(auroc, abs=0.001)
+    started = time.perf_counter()
+    length_taste(thumbs * 50, RULER)
+    assert time.perf_counter() - started < 1.0, "not quadratic: ten million pairs take ten times as long"

@@ -172,6 +172,7 @@ def test_a_judge_is_asked_about_the_first_rounds_replies_and_the_reward_model_le
     judged = cycle.given("03-ai_feedback")
     assert judged["samples"].endswith("02-sample-1/samples.parquet")
     assert "sesame" not in json.dumps(judged)
+    assert "//judge/v1" not in json.dumps(judged)
     assert ai_feedback.Config.model_validate(judged).policy == "policy-v0"
     trained = cycle.given("04-train_reward")
     assert trained.get("extra", "").endswith("03-ai_feedback/labels.parquet") == extra
@@ -194,9 +195,56 @@ def test_without_a_constitution_there_is_no_judge(cycle):
 def test_a_reward_job_asks_the_judge_too(begun):
     job = begun(Kind.reward)
     job.settings = JUDGE
-    job.finish("01-snapshot")
-    with pytest.raises(StageFailed, match="sample-1"):
+    job.finish("01-snapshot", "02-sample-1")
+    with pytest.raises(StageFailed, match="ai_feedback"):
         job.cook()
+
+
+def test_a_reward_job_learns_from_people_while_no_engine_answers(begun, jobs):
+    job = begun(Kind.reward)
+    job.settings = JUDGE
+    job.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="train_reward"):
+        job.cook()
+    assert "extra" not in job.given("04-train_reward")
+    _, sampled, judged, _ = jobs.get(job.job.id).stages
+    assert (sampled["state"], judged["state"]) == ("failed", "skipped")
+    assert "no replies to judge: sample-1" in judged["message"]
+    # Engines that are back by the next attempt give no stage another number.
+    job.finish("02-sample-1", "03-ai_feedback", "04-train_reward", "05-publish_reward")
+    assert job.cook() == Outcome(State.done)
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, JUDGE), (JUDGE, {})])
+def test_a_judge_that_comes_or_goes_between_attempts_changes_no_stage(cycle, before, after):
+    """Else the reward model would be trained, and published, a second time under another number."""
+    cycle.settings = before
+    names = list(WITH_JUDGE if before else FINISHED)
+    cycle.finish(*names[:5])
+    with pytest.raises(StageFailed, match=names[5].partition("-")[2]):
+        cycle.cook()
+    cycle.settings = after
+    with pytest.raises(StageFailed, match=names[5].partition("-")[2]):
+        cycle.cook()
+
+
+def test_a_judge_that_was_to_be_asked_is_asked_though_the_constitution_is_set_no_more(cycle):
+    """Its address is read by the stage, which ends well without one."""
+    cycle.settings = JUDGE
+    cycle.finish("01-snapshot", "02-sample-1")
+    for cycle.settings in (JUDGE, {}):
+        with pytest.raises(StageFailed, match="ai_feedback"):
+            cycle.cook()
+        config = ai_feedback.Config.model_validate(cycle.given("03-ai_feedback"))
+        assert (config.constitution.name, config.model) == ("rules.toml", "some-judge")
+
+
+def test_a_job_has_the_rounds_that_it_began_with(cycle):
+    with pytest.raises(StageFailed, match="snapshot"):
+        cycle.cook()
+    cycle.settings = {"policy_rounds": 2}
+    cycle.finish(*list(FINISHED))
+    assert cycle.cook() == Outcome(State.done)
 
 
 def test_too_few_labels_are_noticed_before_anything_is_sampled(begun):
@@ -226,8 +274,22 @@ def test_evaluate_is_told_what_it_needs_to_judge_by(cycle, registry, tmp_path):
     assert config.reward_metrics == {"judge": {"pairs": 3}}
     assert config.labels == (job / "01-snapshot" / "train.parquet", job / "01-snapshot" / "holdout.parquet")
     assert [row["version"] for row in config.lineage] == ["policy-v0"]
+    assert config.base is None
     assert config.rounds == ({"kl": None, "reward": None, "std": None},)
     assert (config.max_nll_rise, config.max_kl_champion, config.k) == (0.02, 0.3, 3)
+
+
+def test_evaluate_is_told_what_the_champion_handed_down_of_the_base(cycle, registry, tmp_path):
+    base = {name: 0.5 for name in ("words", "empty", "identical", "trigrams", "cut")}
+    base |= {"max_tokens": 80, "probes": {"hi": [1, 4]}}
+    registry.add_policy(Version("policy-v1", "p/1", 1.0, metrics={"base": base}), cycle._lease)
+    registry.promote("policy-v1", who="test", why="test")
+    cycle.finish(*list(FINISHED)[:6])
+    with pytest.raises(StageFailed, match="evaluate"):
+        cycle.cook()
+    config = evaluate.Config.model_validate(cycle.given("07-evaluate"))
+    assert config.base is not None
+    assert config.base.probes == {"hi": (1, 4)}
 
 
 def test_the_reward_model_is_trained_with_the_settings_and_told_who_answers_now(cycle):

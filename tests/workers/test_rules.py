@@ -75,8 +75,16 @@ def test_rule_scores_are_win_shares_of_consistent_verdicts(tmp_path):
         ("x", "true"): (0.0, 1),
         ("y", "true"): (1.0, 1),
     }
-    # x, y and z by the weights of what they were judged by; the x of the other prompt was not judged.
-    assert combined(samples, rules) == [0.375, 0.25, 1.0, None]
+    # Wins less losses; z was judged by one of the principles, and the x of the other prompt by none.
+    assert combined(samples, rules) == [-0.25, -0.5, 0.75, 0.0]
+
+
+def test_a_verdict_on_a_principle_that_hardly_matters_pays_next_to_nothing():
+    heavy, light = Principle("heavy", "Be kind.", 0.98), Principle("light", "Be brief.", 0.02)
+    samples = [sample(0, "x"), sample(0, "y")]
+    verdicts = [Verdict(0, "heavy", 0.9, 0.9), Verdict(0, "light", 0.9, 0.1)]
+    rules = rule_scores(samples, [(0, 1)], verdicts, [heavy, light])
+    assert combined(samples, rules) == [pytest.approx(0.02), pytest.approx(-0.02)]
 
 
 def test_rules_stand_beside_the_preference_score():

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 
 from workers.statistics import (
@@ -7,6 +8,7 @@ from workers.statistics import (
     length_matched_win_rate,
     length_matched_wins,
     mantel_haenszel,
+    share_interval,
     wilson_interval,
     win_probabilities,
 )
@@ -23,6 +25,25 @@ def test_one_prompt_proves_nothing():
 def test_the_bootstrap_brackets_the_mean_and_narrows_with_more_prompts():
     few, many = bootstrap_interval([0.2, 0.8] * 4, 0.9), bootstrap_interval([0.2, 0.8] * 100, 0.9)
     assert few[0] < many[0] < 0.5 < many[1] < few[1]
+
+
+@pytest.mark.parametrize(("confidence", "most"), [(0.8, 0.13), (0.98, 0.025)])
+@pytest.mark.parametrize("n", [4, 8])
+def test_few_values_that_are_no_better_seldom_seem_so(n, confidence, most):
+    """The tails are 10 % and 1 %; without Student's t, four values exceed the smaller one 8 times in 100."""
+    dice = np.random.default_rng(1)
+    drawn = dice.uniform(0, 1, (1000, n)).tolist()
+    passed = [bootstrap_interval(values, confidence, seed)[0] > 0.5 for seed, values in enumerate(drawn)]
+    assert np.mean(passed) < most
+
+
+def test_shares_that_are_all_alike_are_no_surer_than_as_many_wins():
+    assert share_interval([1.0] * 4, 0.8) == (pytest.approx(0.1**0.25), 1.0)
+    assert share_interval([0.0] * 4, 0.8) == (0.0, pytest.approx(1 - 0.1**0.25))
+    assert share_interval([1.0] * 4, 0.98)[0] < 0.5 < share_interval([1.0] * 7, 0.98)[0]
+    assert share_interval([1.0, 1.0, 1.0, 0.9], 0.8)[0] <= share_interval([1.0] * 4, 0.8)[0]
+    assert share_interval([0.3, 0.6] * 10, 0.8) == bootstrap_interval([0.3, 0.6] * 10, 0.8)
+    assert share_interval([1.0], 0.8) == (-math.inf, math.inf)
 
 
 def test_a_weight_counts_as_that_many_values():

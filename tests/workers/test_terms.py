@@ -64,12 +64,12 @@ def test_terms_are_in_the_unit_of_the_reward_model():
         sample(1, [3, 4, 2]),
         sample(1, [4, 3, 3, 2]),
     ]
-    model, rules = [1.0, 3.0, 12.0, 10.0], [0.0, 1.0, None, 0.5]
+    model, rules = [1.0, 3.0, 12.0, 10.0], [-1.0, 1.0, 0.0, 0.5]
     weights = Weights(length=1.0, repetition=0.5, rules=0.25)
     terms = reward_terms(samples, model, rules)
     assert spread(np.array(model), [0, 0, 1, 1]) == 1.0
     assert terms["repetition"].tolist() == pytest.approx([-5 / 6, 0, 0, 0])
-    assert terms["rules"].tolist() == [-1.0, 1.0, 0.0, 0.0]
+    assert terms["rules"].tolist() == [-1.0, 1.0, 0.0, 0.5]
     stretched = reward_terms(samples, [7 * score for score in model], rules)
     assert total(stretched, weights) == pytest.approx(7 * total(terms, weights))
     assert total(terms, Weights()).tolist() == model
@@ -77,13 +77,13 @@ def test_terms_are_in_the_unit_of_the_reward_model():
 
 def test_where_the_reward_model_is_indifferent_the_other_terms_decide():
     samples = [sample(0, [5] * 9), sample(0, [5, 6, 7, 8, 9, 2])]
-    reward = total(reward_terms(samples, [2.0, 2.0], [None, None]), Weights(repetition=1.0))
+    reward = total(reward_terms(samples, [2.0, 2.0], [0.0, 0.0]), Weights(repetition=1.0))
     assert reward[0] < reward[1] == 2.0
 
 
 def test_the_figures_say_what_counted_and_how_the_reward_goes_with_length():
     samples = [sample(0, [5] * 20, "length"), sample(0, [5, 6, 7, 2])]
-    terms = reward_terms(samples, [3.0, 1.0], [None, None])
+    terms = reward_terms(samples, [3.0, 1.0], [0.0, 0.0])
     figures = describe(samples, terms, Weights(length=1.0))
     assert figures["model_length_correlation"] == pytest.approx(1.0)
     assert figures["length_correlation"] is None  # nothing is left

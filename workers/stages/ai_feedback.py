@@ -7,7 +7,8 @@ rules.parquet. Loads no torch.
 that agree become labels, at a lower weight than people's. A judge that cannot be reached, or says nothing
 that can be used, ends the stage well, with no labels and the reason as `skipped` in metrics.json: what people
 said is to be learnt whatever becomes of it. A constitution that is not right fails the job, since only its
-author can mend it. The judge's key is read from the environment, and written nowhere.
+author can mend it. The judge's address, which may hold a password, and its key are read from the environment,
+and written nowhere.
 """
 
 import asyncio
@@ -47,7 +48,6 @@ class Config(StageConfig):
     prompts: Path
     policy: str
     constitution: Path
-    url: str
     model: str
     pairs: int = 64
     weight: float = 0.5
@@ -97,8 +97,10 @@ async def _hear(
         stage.progress(done, questions, f"{config.model} has answered {done} of {questions} questions")
 
     async with aiohttp.ClientSession() as session:
-        key = WorkerSettings().ai_judge_key
-        judge = Judge(config.url, config.model, session, key, timeout=config.timeout, pause=config.pause)
+        # An address that is not set any more is one that cannot be reached.
+        settings = WorkerSettings()
+        url, key = settings.ai_judge_url or "", settings.ai_judge_key
+        judge = Judge(url, config.model, session, key, timeout=config.timeout, pause=config.pause)
         hearing = Hearing(judge, config.concurrency, heard)
         return hearing, await hearing.verdicts(principles, shown)
 

@@ -22,6 +22,7 @@ from pydantic import Field
 from serving.engine import BASE, Engine, new_session
 from workers import gate, plots
 from workers.evidence import Sides
+from workers.habits import Record, beside, record
 from workers.labels import Prompt, Sample, read_labels, read_prompts
 from workers.likelihood import Reader
 from workers.measuring import Measured, Ruler, Side, judge_quality, length_taste, weigh
@@ -43,8 +44,8 @@ class Policy(StageConfig):
 class Config(Sampling, gate.Limits):
     """`labels`: what people said, for whether they care about length. `reward_metrics`: those of the reward
     version. `kl_replies`: of the candidate's, for its KL. `probe_k`, `probe_tokens`: replies to a probe, and
-    how long they may be. `lineage`, `rounds`, `curves`: what the plots show of the past, from
-    `workers.history`.
+    how long they may be. `base`: what the champion's own evaluation handed down of the base. `lineage`,
+    `rounds`, `curves`: what the plots show of the past, from `workers.history`.
     """
 
     engines: list[str]
@@ -55,6 +56,7 @@ class Config(Sampling, gate.Limits):
     reward: Path
     labels: tuple[Path, ...] = ()
     reward_metrics: dict[str, Any] = Field(default_factory=dict)
+    base: Record | None = None
     lineage: tuple[dict[str, Any], ...] = ()
     rounds: tuple[dict[str, Any], ...] = ()
     curves: tuple[Path, ...] = ()
@@ -84,7 +86,9 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     sampled = time.monotonic()
     candidate, champion = judge(config, answers)
     passed, each = weigh_probes(probes, *answers.probes)
-    ruler = Ruler(config.confidence, config.min_prompts, config.seed)
+    labels = [label for path in config.labels for label in read_labels(path)]
+    own, base = records(config, answers, probes)
+    ruler = Ruler(config.confidence, max(config.min_prompts, config.min_alike), config.seed)
     evidence, figures = weigh(
         candidate,
         champion,
@@ -93,9 +97,11 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
             kl_champion=answers.kl[config.champion.name],
             nll=answers.nll,
             probes=passed,
+            # Beside a champion that is the base itself, all is said already.
+            base=beside(own, config.base, probes) if config.champion.adapter else None,
         ),
-        judge_quality(config.reward_metrics),
-        length_taste([label for path in config.labels for label in read_labels(path)], ruler),
+        judge_quality(config.reward_metrics, labels),
+        length_taste(labels, ruler),
         ruler,
     )
     verdict = gate.judge_candidate(evidence, config)
@@ -108,6 +114,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         | {
             "decided_by": "raw" if gate.deciding(evidence, config)[0] is evidence.raw else "length_matched",
             "confidence": config.confidence,
+            "base": base.model_dump(mode="json") if base else None,
             "seconds": {"sample": sampled - started, "judge": time.monotonic() - sampled},
         }
     )
@@ -187,6 +194,16 @@ def reference_texts(base_model: str) -> list[Text]:
     """The reference texts as the policies read them, the ends of their turns included."""
     texts = Texts(base_model, max_prompt=512, max_reply=512)
     return [texts.of_reply(text.messages, text.reply, "stop") for text in read_references()]
+
+
+def records(config: Config, answers: Answers, probes: Sequence[Probe]) -> tuple[Record, Record | None]:
+    """The candidate's habits, and the base's: measured now where it is the champion, else handed down, if
+    they are known."""
+    own, theirs = (
+        record(samples, probes, probed, config.max_tokens)
+        for samples, probed in zip((answers.candidate, answers.champion), answers.probes, strict=True)
+    )
+    return own, theirs if config.champion.adapter is None else config.base
 
 
 def judge(config: Config, answers: Answers) -> tuple[Side, Side]:
