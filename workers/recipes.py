@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.jobs import Kind, State
+from serving.methods import Method
 from serving.registry import Registry
 from workers.runner import Finished, Run
 from workers.settings import WorkerSettings
@@ -64,6 +65,7 @@ def _policy_job(kitchen: Kitchen) -> Outcome:
     _need_reward(kitchen.facts["reward"])
     snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
+    _need_for_method(kitchen, snapshot)
     live = kitchen.artifact(kitchen.facts["reward_path"])
     return Outcome(State.done, update_policy(kitchen, snapshot, live, None, ask_judge(kitchen, snapshot)))
 
@@ -73,6 +75,7 @@ def _cycle_job(kitchen: Kitchen) -> Outcome:
     snapshot = snapshot_feedback(kitchen)
     _need_prompts(kitchen, snapshot)
     _need_labels(kitchen, snapshot)
+    _need_for_method(kitchen, snapshot)
     ai = ask_judge(kitchen, snapshot)
     version, directory, why_not = update_reward(kitchen, snapshot, ai)
     if directory is None:
@@ -112,6 +115,17 @@ def _need_labels(kitchen: Kitchen, snapshot: Finished) -> None:
         raise NotEnough(
             f"There are {have} labels to train on; a reward model needs at least {settings.min_labels} "
             "(THUMBWHEEL_MIN_LABELS). Rate more answers."
+        )
+
+
+def _need_for_method(kitchen: Kitchen, snapshot: Finished) -> None:
+    """`dpo` learns from comparisons alone, `kto` from thumbs; a third of the conversations is the judge's."""
+    method, have = kitchen.method, snapshot.metrics["policy"]
+    if method is Method.dpo and not have["choices"]:
+        raise NotEnough("dpo learns from people's choices between two answers, and there is none yet.")
+    if method is Method.kto and not (have["up"] and have["down"]):
+        raise NotEnough(
+            f"kto learns from thumbs up and down; there are {have['up']} up and {have['down']} down so far."
         )
 
 

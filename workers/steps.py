@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.jobs import Kind
+from serving.methods import Method
 from serving.registry import Registry
 from workers import history
 from workers.runner import Finished, Run, StageFailed
@@ -28,6 +29,10 @@ class Kitchen:
     def policy_rounds(self) -> int:
         return int(self.facts["policy_rounds"])
 
+    @property
+    def method(self) -> Method:
+        return Method(self.run.job.params.get("method", self.settings.method))
+
     def artifact(self, path: str | None) -> str | None:
         return None if path is None else str(self.settings.home / path)
 
@@ -46,6 +51,10 @@ class AiFeedback:
         return {"extra": self.judged.path("labels.parquet")} if self.judged.metrics["labels"] else {}
 
 
+class Held(Exception):
+    """The first round could not move the policy within its bounds; the message says which."""
+
+
 def snapshot_feedback(kitchen: Kitchen) -> Finished:
     settings = kitchen.settings
     return kitchen.run.stage(
@@ -58,6 +67,7 @@ def snapshot_feedback(kitchen: Kitchen) -> Finished:
             "prompts": settings.prompt_pool,
             "rater_cap": settings.rater_cap,
             "pair_share": settings.pair_share,
+            "max_labels": settings.reward_max_labels,
             "seed": _seed(kitchen, 0),
         },
     )
@@ -137,7 +147,10 @@ def update_policy(
     kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str | None, ai: AiFeedback | None
 ) -> str | None:
     """Update the policy and publish it; why not more came of it, if it did not."""
-    name, adapter = _rounds(kitchen, snapshot, reward, ai)
+    try:
+        name, adapter = _rounds(kitchen, snapshot, reward, ai)
+    except Held as why:
+        return f"The policy stays as it is: {why}"
     judged_by = version or kitchen.facts["reward"]
     evaluated = _evaluate(kitchen, snapshot, reward, judged_by, name, adapter)
     if not evaluated.metrics["accepted"]:
@@ -177,13 +190,15 @@ def _rounds(
             {
                 "base_model": settings.model,
                 "init": adapter,
-                "method": run.job.params.get("method", settings.method),
+                "method": kitchen.method,
                 "scores": scored.path("scores.parquet"),
                 "labels": snapshot.path("train.parquet"),
                 "seed": _seed(kitchen, number),
                 **settings.prefixed("optimise"),
             },
         )
+        if optimised.metrics["held"] and number == 1:
+            raise Held(optimised.metrics["held"])
         name, adapter = f"{run.job.id}-r{number}", optimised.path("adapter")
     assert adapter is not None
     return name, adapter

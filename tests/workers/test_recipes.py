@@ -23,12 +23,19 @@ from workers.stages import ai_feedback, evaluate, score, snapshot, train_reward
 PROGRAMS = "tests.workers.programs"
 CURSOR = "1700000000000-5"
 FINISHED: dict[str, dict[str, Any]] = {
-    "01-snapshot": {"cursor": CURSOR, "labels_given": 70, "train": 64, "prompts": 50, "holdout_prompts": 10},
+    "01-snapshot": {
+        "cursor": CURSOR,
+        "labels_given": 70,
+        "train": 64,
+        "prompts": 50,
+        "holdout_prompts": 10,
+        "policy": {"choices": 0, "up": 9, "down": 0},
+    },
     "02-train_reward": {"accepted": True, "reasons": []},
     "03-publish_reward": {"version": "reward-v1"},
     "04-sample-1": {},
     "05-score-1": {},
-    "06-optimise-1": {},
+    "06-optimise-1": {"held": None},
     "07-evaluate": {"accepted": True, "reasons": []},
     "08-publish": {"version": "policy-v1", "reason": None},
 }
@@ -39,7 +46,7 @@ WITH_JUDGE: dict[str, dict[str, Any]] = {
     "04-train_reward": FINISHED["02-train_reward"],
     "05-publish_reward": FINISHED["03-publish_reward"],
     "06-score-1": {},
-    "07-optimise-1": {},
+    "07-optimise-1": {"held": None},
     "08-sample-2": {},
 }
 REJECTED = {"accepted": False, "reasons": ["it is not better"]}
@@ -303,3 +310,20 @@ def test_the_reward_model_is_trained_with_the_settings_and_told_who_answers_now(
         cycle.cook()
     trained = train_reward.Config.model_validate(cycle.given("02-train_reward"))
     assert (trained.policy, trained.confidence, trained.members) == ("policy-v0", 0.7, 2)
+
+
+def test_a_policy_that_cannot_move_within_its_bounds_stays_and_the_cursor_moves(cycle):
+    cycle.finish(*list(FINISHED)[:6], **{"optimise-1": {"held": "it left the bound"}})
+    outcome = cycle.cook()
+    assert (outcome.state, outcome.reason) == (State.done, "The policy stays as it is: it left the bound")
+    assert cycle.moved()
+
+
+@pytest.mark.parametrize(("method", "said"), [("dpo", "choices"), ("kto", "9 up and 0 down")])
+def test_a_method_without_its_kind_of_label_is_skipped_before_anything_is_published(cycle, method, said):
+    cycle.settings = {"method": method}
+    cycle.finish("01-snapshot")
+    outcome = cycle.cook()
+    assert outcome.state is State.skipped
+    assert said in (outcome.reason or "")
+    assert not cycle.moved()

@@ -73,6 +73,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "holdout": len(holdout),
         "comparisons": sum(label.kind == "comparison" for label in [*train, *holdout]),
         "thumbs": sum(label.kind == "thumb" for label in [*train, *holdout]),
+        "policy": for_policy(train),
         "raters": len({label.rater for label in [*train, *holdout]}),
         "prompts": len(prompts) - held_out,
         "holdout_prompts": held_out,
@@ -103,6 +104,17 @@ def _content(labels: Sequence[Label]) -> str:
             for label in labels
         ]
     )
+
+
+def for_policy(train: Sequence[Label]) -> dict[str, int]:
+    """What `dpo` and `kto` can learn from: choices without ties and thumbs, none of them the judge's."""
+    mine = [label for label in train if not for_judge(label)]
+    thumbs = [label.target > 0.5 for label in mine if label.kind == "thumb"]
+    return {
+        "choices": sum(label.kind == "comparison" and label.target != 0.5 for label in mine),
+        "up": sum(thumbs),
+        "down": len(thumbs) - sum(thumbs),
+    }
 
 
 if __name__ == "__main__":
