@@ -56,7 +56,7 @@ class WorkerSettings(ServingSettings):
         default=0.25, ge=0, description="Standard deviations that a reply gains which wins under all rules"
     )
 
-    optimise_learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the adapter")
+    optimise_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of the adapter")
     optimise_batch: int = Field(default=16, gt=0, description="Replies a step of the optimiser")
     optimise_epochs: int = Field(default=1, gt=0, description="Passes over the replies of a round")
     optimise_beta: float = Field(default=0.1, gt=0, description="β: weight of the KL to the base")
@@ -68,11 +68,14 @@ class WorkerSettings(ServingSettings):
     optimise_people: int = Field(
         default=96, ge=0, description="People's newest comparisons that online_dpo learns from too, at most"
     )
+    optimise_chosen_weight: float = Field(
+        default=1.0, ge=0, description="Weight of the preferred reply's own likelihood in dpo (RPO)"
+    )
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"
     )
     optimise_max_kl_step: float = Field(
-        default=0.3, gt=0, description="KL to the policy that sampled at which a round is cut short"
+        default=0.15, gt=0, description="KL to the policy that sampled at which a round is cut short"
     )
     optimise_max_kl_base: float = Field(
         default=0.45, gt=0, description="KL to the base at which it is cut short, nats a token"
