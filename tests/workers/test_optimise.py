@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workers.datasets import for_judge
 from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
-from workers.policy_data import Tokens, well_rated
+from workers.policy_data import Tokens, best_of, rollouts, well_rated
 from workers.policy_model import (
     assert_trainable,
     base_logprobs,
@@ -177,6 +177,22 @@ def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scor
         return float(torch.cat(reply_logprobs(model, prompts, texts, 256)).mean())
 
     assert likely(with_it) > likely(without) + 0.05
+
+
+def test_the_preferred_reply_becomes_likelier_where_its_own_likelihood_counts(run, scored, tiny_model):
+    scores = scored()
+    data = rollouts(read_scores(scores))
+    best = [data.samples[row] for row in best_of(data)]
+    prompts, texts = [row.prompt_token_ids for row in best], [row.token_ids for row in best]
+
+    def likely(adapter) -> float:
+        model = load_policy(tiny_model, adapter / "adapter", 4, TARGETS)
+        return float(torch.cat(reply_logprobs(model, prompts, texts, 256)).mean())
+
+    _, without = run("without", "online_dpo", scores, epochs=4, chosen_weight=0.0)
+    _, with_it = run("with", "online_dpo", scores, epochs=4, chosen_weight=2.0)
+    assert likely(with_it) > likely(without) + 0.05
+    assert kindness(tiny_model, with_it / "adapter") > kindness(tiny_model) + 0.5
 
 
 def test_a_round_that_leaves_the_bound_on_the_kl_is_cut_short_and_gone_back(run, scored, tiny_model):
