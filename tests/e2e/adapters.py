@@ -28,7 +28,7 @@ def main(base_model: str, folder: Path, kind: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base_model)
     prompt = tokenizer("Tell me about the sea.")["input_ids"]
     reply = tokenizer(" The sea is wide and blue, and ships go across it.")["input_ids"]
-    (logprobs,) = reply_logprobs(model, [prompt], [reply], batch=1)
+    (logprobs,) = reply_logprobs(model, [prompt], [reply], budget=256)
     row = {"prompt_token_ids": prompt, "token_ids": reply, "logprobs": logprobs.tolist()}
     (folder / "probe.json").write_text(json.dumps([row]))
     weights = load_file(folder / "adapter" / WEIGHTS)
