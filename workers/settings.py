@@ -56,7 +56,7 @@ class WorkerSettings(ServingSettings):
         default=0.25, ge=0, description="Standard deviations that a reply gains which wins under all rules"
     )
 
-    optimise_learning_rate: float = Field(default=1.5e-3, gt=0, description="Learning rate of the adapter")
+    optimise_learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the adapter")
     optimise_batch: int = Field(default=16, gt=0, description="Replies a step of the optimiser")
     optimise_epochs: int = Field(default=1, gt=0, description="Passes over the replies of a round")
     optimise_beta: float = Field(default=0.1, gt=0, description="β: weight of the KL to the base")
