@@ -40,8 +40,7 @@ class Pack:
 
     `ids`, `positions`: (1, n). `unpack`: (sequences, t), where in the row each sequence's tokens are (right
     padding: 0). `place`: (n,), where in the flattened `unpack` each token's output is. `source`, `target`:
-    (m,), the place that predicts each scored token, and the token. `reply`: (m,), which of `rows` it is of.
-    `rows`: the replies' numbers, as they were given.
+    (m,), the place that predicts each scored token, and the token. `reply`: (m,), which reply of the row it is of.
     """
 
     ids: Tensor
@@ -51,15 +50,14 @@ class Pack:
     source: Tensor
     target: Tensor
     reply: Tensor
-    rows: list[int]
 
 
 @dataclass(frozen=True)
-class Text:
+class Reply:
     """Token ids of a prompt and of a reply to it; neither is empty."""
 
-    prompt: Sequence[int]
-    reply: Sequence[int]
+    prompt: list[int]
+    tokens: list[int]
 
 
 @dataclass(frozen=True)
@@ -73,36 +71,36 @@ class Scored:
     top: Tensor
 
 
-def plan(texts: Sequence[Text], budget: int) -> list[list[int]]:
-    """The numbers of `texts` in rows of at most `budget` tokens, those of one prompt side by side.
+def plan(replies: Sequence[Reply], budget: int) -> list[list[int]]:
+    """The numbers of `replies` in rows of at most `budget` tokens, those of one prompt side by side.
 
     A prompt with its replies that is longer than the budget gets a row of its own, in parts where it has
     several replies.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
-    for number, text in enumerate(texts):
+    for number, text in enumerate(replies):
         groups.setdefault(tuple(text.prompt), []).append(number)
     rows: list[list[int]] = []
     used = budget
     for prompt, members in groups.items():
-        whole = len(prompt) + sum(len(texts[number].reply) for number in members)
+        whole = len(prompt) + sum(len(replies[number].tokens) for number in members)
         if used + whole > budget:
             rows.append([])
             used = 0
         begun = False
         for number in members:
-            size = len(texts[number].reply) + (0 if begun else len(prompt))
+            size = len(replies[number].tokens) + (0 if begun else len(prompt))
             if rows[-1] and used + size > budget:
                 rows.append([])
-                used, size = 0, len(texts[number].reply) + len(prompt)
+                used, size = 0, len(replies[number].tokens) + len(prompt)
             rows[-1].append(number)
             used += size
             begun = True
     return [row for row in rows if row]
 
 
-def pack(texts: Sequence[Text], rows: Sequence[int]) -> Pack:
-    """One row of the replies `rows` of `texts`; neighbours with the same prompt share it."""
+def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
+    """One row of the replies `rows` of `replies`; neighbours with the same prompt share it."""
     ids: list[int] = []
     positions: list[int] = []
     sequences: list[list[int]] = []
@@ -112,18 +110,18 @@ def pack(texts: Sequence[Text], rows: Sequence[int]) -> Pack:
     prompt: tuple[int, ...] | None = None
     begin = 0
     for number, row in enumerate(rows):
-        text = texts[row]
+        text = replies[row]
         if tuple(text.prompt) != prompt:
             prompt, begin = tuple(text.prompt), len(ids)
             ids += text.prompt
             positions += range(len(text.prompt))
-        here, length = len(ids), len(text.reply)
+        here, length = len(ids), len(text.tokens)
         behind = begin + len(text.prompt)
-        ids += text.reply
+        ids += text.tokens
         positions += range(len(text.prompt), len(text.prompt) + length)
         sequences.append([*range(begin, behind), *range(here, here + length)])
         source += [behind - 1, *range(here, here + length - 1)]
-        target += text.reply
+        target += text.tokens
         reply += [number] * length
     longest = max(map(len, sequences))
     place = torch.zeros(len(ids), dtype=torch.long)
@@ -138,7 +136,6 @@ def pack(texts: Sequence[Text], rows: Sequence[int]) -> Pack:
         source=torch.tensor(source),
         target=torch.tensor(target),
         reply=torch.tensor(reply),
-        rows=list(rows),
     )
 
 
@@ -195,7 +192,7 @@ def _fused(
     model: Any, ids: Tensor, attention_mask: Tensor, labels: Tensor, budget: int
 ) -> FusedCausalLMOutput:
     """TRL's padded batch, (b, t), through packed rows: fields of shape (b, t - 1), 0 where not scored."""
-    texts, places = [], []
+    replies, places = [], []
     for number, (row, here, wanted) in enumerate(zip(ids, attention_mask, labels, strict=True)):
         read = here.nonzero().squeeze(1)
         scored = (wanted[read] != IGNORED).nonzero().squeeze(1)
@@ -204,15 +201,15 @@ def _fused(
         first, last = int(scored[0]), int(scored[-1])
         assert len(scored) == last + 1 - first, "a reply is scored as a whole"
         tokens = row[read].tolist()
-        texts.append(Text(tokens[:first], tokens[first : last + 1]))
+        replies.append(Reply(tokens[:first], tokens[first : last + 1]))
         places.append((number, int(read[first]) - 1))
     shape = (ids.shape[0], ids.shape[1] - 1)
     spread = {name: torch.zeros(shape, device=ids.device).flatten() for name in ("logprobs", *_EXTRAS)}
-    for row in plan(texts, budget):
-        packed = pack(texts, row)
+    for row in plan(replies, budget):
+        packed = pack(replies, row)
         scored = score_pack(model, packed, extras=True)
         flat = torch.cat(
-            [places[n][0] * shape[1] + places[n][1] + torch.arange(len(texts[n].reply)) for n in row]
+            [places[n][0] * shape[1] + places[n][1] + torch.arange(len(replies[n].tokens)) for n in row]
         )
         for name in spread:
             spread[name] = spread[name].index_add(0, flat.to(ids.device), getattr(scored, name))

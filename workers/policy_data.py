@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workers.labels import Label, Message, Sample, Score, by_prompt
+from workers.packing import Reply
 from workers.stage import StageError
 
 MAX_PROMPT = 1024  # tokens; a longer prompt loses its beginning
@@ -24,14 +25,6 @@ class Rollouts:
     samples: list[Sample]
     rewards: list[float]
     reference: list[Tensor]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A reply to a prompt as token ids."""
-
-    prompt: list[int]
-    tokens: list[int]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workers.device import device
-from workers.packing import Text, enable, pack, plan, score_pack
+from workers.packing import Reply, enable, pack, plan, score_pack
 from workers.stage import StageError
 
 
@@ -77,7 +77,7 @@ def reply_logprobs(
     """log p(y_t | x, y_<t) in nats for each token of each reply, under the active adapter: one (len,) tensor
     a reply, on the CPU. `budget`: tokens in one pass."""
     base: Any = model.get_base_model()
-    texts = [Text(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+    texts = [Reply(list(prompt), list(reply)) for prompt, reply in zip(prompts, replies, strict=True)]
     found: list[Tensor] = [torch.empty(0)] * len(texts)
     for row in plan(texts, budget):
         packed = pack(texts, row)

@@ -22,8 +22,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from workers import policy_objectives
 from workers.device import device
-from workers.packing import IGNORED
-from workers.policy_data import Reply
+from workers.packing import IGNORED, Reply
 
 HALVINGS = 6
 

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from workers.packing import IGNORED, Text, enable, install, pack, plan, score_pack
+from workers.packing import IGNORED, Reply, enable, install, pack, plan, score_pack
 from workers.policy_model import load_policy
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TEXTS = [
-    Text([1, 5, 6], [11, 12, 2]),
-    Text([1, 7], [15, 2]),
-    Text([1, 5, 6], [13, 2]),
-    Text([1, 5, 6], [14, 16, 17, 2]),
+    Reply([1, 5, 6], [11, 12, 2]),
+    Reply([1, 7], [15, 2]),
+    Reply([1, 5, 6], [13, 2]),
+    Reply([1, 5, 6], [14, 16, 17, 2]),
 ]
 
 
@@ -24,9 +24,9 @@ def policy(tiny_model):
     return model
 
 
-def alone(model, text: Text) -> torch.Tensor:
+def alone(model, text: Reply) -> torch.Tensor:
     """Log-probabilities of one reply, by transformers' own forward on it alone."""
-    ids = torch.tensor([[*text.prompt, *text.reply]])
+    ids = torch.tensor([[*text.prompt, *text.tokens]])
     logprobs = model(input_ids=ids).logits[0].float().log_softmax(-1)
     first = len(text.prompt)
     return logprobs[torch.arange(first - 1, ids.shape[1] - 1), ids[0, first:]]
@@ -54,7 +54,7 @@ def test_a_shared_prompt_stands_in_a_row_once():
 
 
 def test_a_reply_in_a_row_scores_as_it_does_alone_and_has_the_same_gradient(policy):
-    weights = torch.linspace(-1, 1, sum(len(text.reply) for text in TEXTS))
+    weights = torch.linspace(-1, 1, sum(len(text.tokens) for text in TEXTS))
     expected = torch.cat([alone(policy, text) for text in TEXTS])
     slope = gradient(policy, (expected * weights).sum())
     enable(policy.get_base_model())

@@ -34,8 +34,8 @@ from workers import policy_data, policy_objectives
 from workers.datasets import for_judge
 from workers.device import device
 from workers.labels import Label, read_labels, read_scores
-from workers.packing import IGNORED, install
-from workers.policy_data import Reply, Rollouts, Tokens
+from workers.packing import IGNORED, Reply, install
+from workers.policy_data import Rollouts, Tokens
 from workers.policy_model import (
     assert_moved,
     assert_trainable,
