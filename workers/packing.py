@@ -40,7 +40,7 @@ class Pack:
 
     `ids`, `positions`: (1, n). `unpack`: (sequences, t), where in the row each sequence's tokens are (right
     padding: 0). `place`: (n,), where in the flattened `unpack` each token's output is. `source`, `target`:
-    (m,), the place that predicts each scored token, and the token. `reply`: (m,), which reply of the row it is of.
+    (m,), the place that predicts each scored token, and the token. `reply`: (m,), whose of the row it is.
     """
 
     ids: Tensor

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from workers.reward_gate import Bin
 from workers.stage import read_json, write_json
 
 REWARD, TRAINING, RELIABILITY = "reward", "training", "reliability"
@@ -39,15 +40,6 @@ class Point:
     members: float | None = None
     judge: float | None = None
     gold: float | None = None
-
-
-@dataclass(frozen=True)
-class Bin:
-    """`count` labels to which the model gave the probability `said`, of which a share `happened`."""
-
-    said: float
-    happened: float
-    count: int
 
 
 def chained(lineage: Sequence[Mapping[str, Any]], rounds: Sequence[Mapping[str, Any]] = ()) -> list[Point]:
