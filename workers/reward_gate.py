@@ -63,7 +63,7 @@ def paired_gain(new: RewardEvidence, old: RewardEvidence | None, confidence: flo
 
 def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
     """Accept a reward model that predicts the same held-out labels better than the one it replaces; a first
-    one, which replaces nothing, unless it is surely worse than chance.
+    one, than chance.
 
     By log loss, which moves with every label, in a one-sided paired test: the gain has to lie above 0 with
     the probability `confidence`. What is refused costs little: the labels stay new, and the next job has
@@ -81,10 +81,6 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
         said += " of one conversation, each taken for itself"
     if not math.isfinite(gain.mean):
         return Verdict(False, ["a reward is not finite"])
-    if first and gain.interval[0] <= 0:
-        surely_worse = gain.interval[1] <= 0
-        proof = "which is surely worse" if surely_worse else "which so few do not prove; it replaces nothing"
-        return Verdict(not surely_worse, [f"{said}, {proof}"])
     if gain.mean <= 0:
         return Verdict(False, [f"not better than {what}: {said}"])
     if gain.interval[0] <= 0:
