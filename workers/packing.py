@@ -144,9 +144,21 @@ def score_pack(model: Any, row: Pack, extras: bool = False) -> Scored:
 
     `extras`: with the entropy and its like; else they are zeros.
     """
+    return score_states(model, row, read_pack(model, row), extras)
+
+
+def score_states(model: Any, row: Pack, states: Tensor, extras: bool = False) -> Scored:
+    """`score_pack` from what `read_pack` found."""
+    head = model.get_output_embeddings().weight
+    found = _Score.apply(states, head, row.target.to(states.device), extras)  # type: ignore[no-untyped-call]
+    return Scored(*found)
+
+
+def read_pack(model: Any, row: Pack) -> Tensor:
+    """The last hidden state before each of a row's scored tokens, (m, d)."""
     here = model.device
     with _bfloat16(model):
-        hidden = getattr(model, model.base_model_prefix)(
+        hidden: Tensor = getattr(model, model.base_model_prefix)(
             input_ids=row.ids.to(here),
             position_ids=row.positions.to(here),
             attention_mask=torch.zeros(
@@ -156,9 +168,7 @@ def score_pack(model: Any, row: Pack, extras: bool = False) -> Scored:
             unpack=row.unpack.to(here),
             place=row.place.to(here),
         ).last_hidden_state[0]
-    head = model.get_output_embeddings().weight
-    found = _Score.apply(hidden[row.source.to(here)], head, row.target.to(here), extras)  # type: ignore[no-untyped-call]
-    return Scored(*found)
+    return hidden[row.source.to(here)]
 
 
 def install(model: Any, budget: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workers.device import device
-from workers.packing import Reply, enable, pack, plan, score_pack
+from workers.packing import Reply, enable, pack, plan, read_pack, score_pack, score_states
 from workers.stage import StageError
 
 
@@ -84,6 +84,24 @@ def reply_logprobs(
         logprobs = score_pack(base, packed).logprobs.cpu()
         for place, number in enumerate(row):
             found[number] = logprobs[packed.reply == place]
+    return found
+
+
+@torch.no_grad()
+def read_base(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[tuple[Tensor, Tensor]]:
+    """The base's log-probability of each token of each reply, (len,), and its last hidden state before it,
+    (len, d), in one pass; on the CPU."""
+    base: Any = model.get_base_model()
+    found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(replies)
+    with model.disable_adapter():
+        for row in plan(replies, budget):
+            packed = pack(replies, row)
+            states = read_pack(base, packed)
+            logprobs = score_states(base, packed, states).logprobs.cpu()
+            states = states.cpu()
+            for place, number in enumerate(row):
+                its = packed.reply == place
+                found[number] = (logprobs[its], states[its])
     return found
 
 

@@ -37,9 +37,9 @@ class WorkerSettings(ServingSettings):
     )
     seed: int = Field(default=0, description="Seed of every random choice of a job")
 
-    method: Method = Field(default=Method.online_dpo, description="How the policy is optimised")
+    method: Method = Field(default=Method.grpo, description="How the policy is optimised")
     policy_rounds: int = Field(default=1, gt=0, description="Rounds of sample, score, optimise in a job")
-    policy_prompts: int = Field(default=48, gt=0, description="Prompts a round, at most")
+    policy_prompts: int = Field(default=64, gt=0, description="Prompts a round, at most")
     policy_k: int = Field(default=4, ge=2, description="Replies sampled to each prompt")
     max_tokens: int = Field(default=80, gt=0, description="Tokens a sampled reply, at most")
     uncertainty: float = Field(default=0.5, ge=0, description="λ: reward = mean - λ·std of the members")
@@ -56,10 +56,16 @@ class WorkerSettings(ServingSettings):
         default=0.25, ge=0, description="Standard deviations that a reply gains which wins under all rules"
     )
 
-    optimise_learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the adapter")
-    optimise_batch: int = Field(default=16, gt=0, description="Replies a step of the optimiser")
+    optimise_learning_rate: float | None = Field(
+        default=None, gt=0, description="Learning rate of the adapter; unset: the method's own"
+    )
+    optimise_batch: int | None = Field(
+        default=None, gt=0, description="Replies a step of the optimiser; unset: the method's own"
+    )
     optimise_epochs: int = Field(default=1, gt=0, description="Passes over the replies of a round")
-    optimise_beta: float = Field(default=0.1, gt=0, description="β: weight of the KL to the base")
+    optimise_beta: float | None = Field(
+        default=None, ge=0, description="β: weight of the KL to the base; unset: the method's own"
+    )
     optimise_rank: int = Field(default=16, gt=0, le=16, description="Rank of a first adapter")
     optimise_top_layers: float = Field(
         default=1.0, gt=0, le=1, description="Share of the layers, from the top, that a first adapter is on"
@@ -70,6 +76,12 @@ class WorkerSettings(ServingSettings):
     )
     optimise_chosen_weight: float = Field(
         default=1.0, ge=0, description="Weight of the preferred reply's own likelihood in dpo (RPO)"
+    )
+    optimise_credit_decay: float = Field(
+        default=0.7, ge=0, le=1, description="λ of the credit for single tokens; 1: one advantage a reply"
+    )
+    optimise_epsilon: float = Field(
+        default=1.5, gt=0, description="How far a token's importance ratio may be from 1 and still count"
     )
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"

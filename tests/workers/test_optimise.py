@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from workers.policy_model import (
 from workers.policy_trainers import occurrences
 from workers.stage import StageError
 from workers.stages import optimise
+from workers.stages.optimise import Config
 
 KIND, UNKIND, END = [11, 12, 13, 14], [15, 16, 17, 18], 2
 KIND_WORDS, UNKIND_WORDS = "good nice lovely thanks".split(), "bad dull rude grim".split()
@@ -84,7 +86,8 @@ def rated(tmp_path):
 def run(stage, tiny_model, tmp_path):
     def run(name, method, scores, init=None, **changes):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
-        config |= {"learning_rate": 1e-2, "epochs": 2, "batch": 8, "max_kl_step": 99, "max_kl_base": 99}
+        config |= {"learning_rate": 1e-2, "beta": 0.1, "epochs": 2, "batch": 8}
+        config |= {"max_kl_step": 99, "max_kl_base": 99}
         return stage(name, optimise, **(config | changes)), tmp_path / name
 
     return run
@@ -118,6 +121,24 @@ def test_it_moves_the_policy_to_what_people_like(method, run, scored, rated, tin
     metrics, folder = run("o", method, scored(lambda kind: 0.0), labels=rated(), epochs=3)
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
     assert metrics["pairs" if method == "dpo" else "thumbs"] > 8
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_the_advantage_dealt_out_to_single_tokens_moves_it_too(method, run, scored, tiny_model):
+    whole, _ = run("whole", method, scored())
+    metrics, folder = run("dealt", method, scored(), credit_decay=0.5, epochs=4)
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
+    assert whole["credit"] == 0.0
+    assert metrics["credit"] > 0.1
+
+
+def test_each_method_has_a_pace_of_its_own_until_told_otherwise(tmp_path):
+    def pace(**given):
+        return Config(base_model="m", init=None, scores=tmp_path, **given).pace
+
+    assert pace(method="grpo").learning_rate < pace(method="dpo").learning_rate
+    assert pace(method="grpo", learning_rate=0.5) == replace(pace(method="grpo"), learning_rate=0.5)
+    assert pace(method="dpo", beta=0.0).beta == 0.0
 
 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "online_dpo"])

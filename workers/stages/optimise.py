@@ -14,7 +14,7 @@ How far the policy goes is measured on a few of the samples all the while, and b
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ from trl.trainer.utils import pad
 
 from serving.methods import Method
 from workers import policy_data, policy_objectives
+from workers.credit import deal_out, looks
 from workers.datasets import for_judge
 from workers.device import device
-from workers.labels import Label, read_labels, read_scores
+from workers.labels import Label, Sample, read_labels, read_scores
 from workers.packing import IGNORED, Reply, install
 from workers.policy_data import Rollouts, Tokens
 from workers.policy_model import (
@@ -41,6 +42,7 @@ from workers.policy_model import (
     assert_trainable,
     base_logprobs,
     load_policy,
+    read_base,
     reply_logprobs,
     trainable_hash,
 )
@@ -57,15 +59,26 @@ from workers.policy_trainers import (
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What a method is run with where nothing else is said: it means another thing to each."""
+
+    learning_rate: float
+    beta: float
+    batch: int
+
+
 class Config(StageConfig):
-    """`beta`: weight of the KL to the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per
-    nat). `batch`: replies a step. `budget`: tokens in one pass of the model.
+    """`learning_rate`, `beta`, `batch`: None for the method's own, see `PACES`. `beta`: weight of the KL to
+    the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per nat). `batch`: replies a step.
+    `budget`: tokens in one pass of the model. `epsilon`: how far a token's importance ratio may be from 1.
 
     `pairs`: pairs a prompt that online_dpo makes of its K replies. `people`: people's newest comparisons that
     it takes beside them, at most; they are pairs too, and more often right than those of a young reward
     model. `chosen_weight`: how much the preferred reply's own mean log-probability counts beside the pair's
     (RPO, arXiv 2404.19733, eq. 2), without which DPO makes both replies of a pair less likely, and whatever
-    else more. `sft_weight`: the share of SFT on well-rated replies.
+    else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.credit); at 1 all
+    tokens of a reply share its advantage. `sft_weight`: the share of SFT on well-rated replies.
 
     `top_layers`: the share of the layers, from the top, that a new adapter is on. `max_kl_step`,
     `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats a token,
@@ -80,23 +93,33 @@ class Config(StageConfig):
     rank: int = 16
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     top_layers: float = 1.0
-    learning_rate: float = 5e-4
-    beta: float = 0.1
+    learning_rate: float | None = None
+    beta: float | None = None
     epochs: int = 1
-    batch: int = 16
+    batch: int | None = None
     budget: int = 2048
     pairs: int = 1
     people: int = 0
     chosen_weight: float = 0.0
+    credit_decay: float = 1.0
     epsilon: float = 0.2
     sft_weight: float = 0.0
     max_kl_step: float = 0.3
     max_kl_base: float = 0.5
-    check_every: int = 6
+    check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
     probes: int = 4
     seed: int = 0
+
+    @property
+    def pace(self) -> Pace:
+        own = PACES[self.method]
+        return Pace(
+            own.learning_rate if self.learning_rate is None else self.learning_rate,
+            own.beta if self.beta is None else self.beta,
+            own.batch if self.batch is None else self.batch,
+        )
 
 
 class Round:
@@ -124,6 +147,15 @@ class Round:
             reference[row] = logprobs
         self.data = replace(self.data, reference=reference)
 
+    def read(self, rows: Sequence[int]) -> list[Tensor]:
+        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each."""
+        found = read_base(self.model, [_reply(self.data, row) for row in rows], self.config.budget)
+        reference = list(self.data.reference)
+        for row, (logprobs, _) in zip(rows, found, strict=True):
+            reference[row] = logprobs
+        self.data = replace(self.data, reference=reference)
+        return [states for _, states in found]
+
     def base(self, replies: Sequence[Reply]) -> list[Tensor]:
         prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
         return base_logprobs(self.model, prompts, tokens, self.config.budget)
@@ -131,6 +163,11 @@ class Round:
     def mine(self, replies: Sequence[Reply]) -> list[Tensor]:
         prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
         return reply_logprobs(self.model, prompts, tokens, self.config.budget)
+
+    def looks(self, sample: Sample) -> Tensor:
+        """How a reply looks before each of its tokens, (t, style features)."""
+        ids = sample.token_ids
+        return looks([str(self.tokenizer.decode(ids[:end])) for end in range(len(ids))])
 
     def distance(self) -> Distance:
         """How far the policy is from the one that sampled and from the base, by the watched replies."""
@@ -181,13 +218,15 @@ Made = tuple[Any, dict[str, Any]]  # a trainer, and figures for metrics.json
 
 
 def rloo(work: Round) -> Made:
-    batch, groups, k = policy_batch(work)
+    batch, states, k = policy_batch(work)
+    groups = len(states) // k
     log_ratio = batch.pop("log_ratio")
     advantages = policy_objectives.rloo_advantages(
-        batch.pop("rewards").view(-1, k), log_ratio.view(-1, k), work.config.beta, scale=True
+        batch.pop("rewards").view(-1, k), log_ratio.view(-1, k), work.config.pace.beta, scale=True
     )
+    batch["advantages"], credit = dealt_out(work, advantages.flatten(), states)
     trainer = SampledRLOO(
-        batch=batch | {"advantages": advantages.flatten()},
+        batch=batch,
         epsilon=work.config.epsilon,
         model=work.model,
         processing_class=work.tokenizer,
@@ -196,27 +235,29 @@ def rloo(work: Round) -> Made:
             **common_arguments(work), **rollout_arguments(work.config, groups, k), beta=0.0
         ),  # the KL is in the advantages already
     )
-    return trainer, {"groups": groups, "k": k}
+    return trainer, {"groups": groups, "k": k, "credit": credit}
 
 
 def grpo(work: Round) -> Made:
-    batch, groups, k = policy_batch(work)
+    batch, states, k = policy_batch(work)
+    groups = len(states) // k
     del batch["log_ratio"], batch["mean_tokens"]
     advantages = policy_objectives.grpo_advantages(batch.pop("rewards").view(-1, k))
+    batch["advantages"], credit = dealt_out(work, advantages.flatten(), states)
     trainer = SampledGRPO(
-        batch=batch | {"advantages": advantages.flatten()},
+        batch=batch,
         model=work.model,
         processing_class=work.tokenizer,
         train_dataset=Dataset.from_dict({"prompt": list(range(groups))}),
         args=GRPOConfig(
             **common_arguments(work),
             **rollout_arguments(work.config, groups, k),
-            beta=work.config.beta,
+            beta=work.config.pace.beta,
             epsilon=work.config.epsilon,
             loss_type="bnpo",
         ),
     )
-    return trainer, {"groups": groups, "k": k}
+    return trainer, {"groups": groups, "k": k, "credit": credit}
 
 
 def online_dpo(work: Round) -> Made:
@@ -261,7 +302,7 @@ def kto(work: Round) -> Made:
     if not ups or not downs:
         raise StageError(f"kto needs thumbs up and down; there are {ups} up and {downs} down")
     random.Random(work.config.seed).shuffle(found)
-    size = max(2, min(work.config.batch, len(found)))
+    size = max(2, min(work.config.pace.batch, len(found)))
     found += found[: -len(found) % size]  # whole batches: the first ones again
     others = [
         found[first + (place - 1) % size].reply.tokens
@@ -291,7 +332,7 @@ def kto(work: Round) -> Made:
             **common_arguments(work),
             per_device_train_batch_size=size,
             num_train_epochs=work.config.epochs,
-            beta=work.config.beta,
+            beta=work.config.pace.beta,
             desirable_weight=up,
             undesirable_weight=down,
             max_length=None,
@@ -321,7 +362,7 @@ def best_of_n(work: Round) -> Made:
         train_dataset=Dataset.from_list(rows),
         args=SFTConfig(
             **common_arguments(work),
-            per_device_train_batch_size=max(1, min(work.config.batch, len(rows))),
+            per_device_train_batch_size=max(1, min(work.config.pace.batch, len(rows))),
             num_train_epochs=work.config.epochs,
             max_length=None,
         ),
@@ -339,6 +380,16 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 }
 
 
+PACES: dict[Method, Pace] = {
+    Method.rloo: Pace(3e-4, 0.02, 32),
+    Method.grpo: Pace(3e-4, 0.02, 32),
+    Method.online_dpo: Pace(1e-3, 0.1, 16),
+    Method.dpo: Pace(1e-3, 0.1, 16),
+    Method.kto: Pace(1e-3, 0.1, 16),
+    Method.best_of_n: Pace(1e-3, 0.0, 16),
+}
+
+
 def _preference_trainer(work: Round, rows: list[dict[str, Any]]) -> SampledDPO:
     random.Random(work.config.seed).shuffle(rows)
     chosen = work.config.chosen_weight
@@ -348,9 +399,9 @@ def _preference_trainer(work: Round, rows: list[dict[str, Any]]) -> SampledDPO:
         train_dataset=Dataset.from_list(rows),
         args=DPOConfig(
             **common_arguments(work),
-            per_device_train_batch_size=max(1, min(work.config.batch // 2, len(rows))),
+            per_device_train_batch_size=max(1, min(work.config.pace.batch // 2, len(rows))),
             num_train_epochs=work.config.epochs,
-            beta=work.config.beta,
+            beta=work.config.pace.beta,
             loss_type=["sigmoid", "sft"] if chosen else ["sigmoid"],
             loss_weights=[1.0, chosen] if chosen else [1.0],
             max_length=None,
@@ -382,7 +433,7 @@ def common_arguments(work: Round) -> dict[str, Any]:
         "bf16": False,
         "gradient_checkpointing": False,
         "gradient_accumulation_steps": 1,
-        "learning_rate": work.config.learning_rate,
+        "learning_rate": work.config.pace.learning_rate,
         "lr_scheduler_type": "constant",
         "warmup_steps": 0,
         "max_grad_norm": work.config.max_grad_norm,
@@ -397,7 +448,7 @@ def common_arguments(work: Round) -> dict[str, Any]:
 
 def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
     """Whole groups a step, and as many steps as pass over all of them `epochs` times."""
-    size = max(1, min(config.batch // k, groups))
+    size = max(1, min(config.pace.batch // k, groups))
     return {
         "per_device_train_batch_size": size * k,
         "steps_per_generation": 1,
@@ -407,13 +458,18 @@ def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
     }
 
 
-def policy_batch(work: Round) -> tuple[dict[str, Tensor], int, int]:
+def policy_batch(work: Round) -> tuple[dict[str, Tensor], list[Tensor], int]:
     """All replies, group by group, as TRL's policy gradients want them: prompts padded left, completions
-    right. And the number of groups, and of replies in each."""
+    right. And what the base sees before each of a reply's tokens, (t, d), or (t, 0) where nobody looks; and
+    the number of replies in a group."""
     groups, k = policy_data.full_groups(work.data)
     rows = [row for group in groups for row in group]
-    work.refer_to(rows)
     samples = [work.data.samples[row] for row in rows]
+    if work.config.credit_decay < 1:
+        states = work.read(rows)
+    else:
+        work.refer_to(rows)
+        states = [torch.empty(len(sample.token_ids), 0) for sample in samples]
     old = [torch.tensor(sample.logprobs) for sample in samples]
     reference = [work.data.reference[row] for row in rows]
     prompts = [torch.tensor(sample.prompt_token_ids) for sample in samples]
@@ -431,9 +487,21 @@ def policy_batch(work: Round) -> tuple[dict[str, Tensor], int, int]:
             "log_ratio": torch.stack([(o - r).sum() for o, r in zip(old, reference, strict=True)]),
             "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
         },
-        len(groups),
+        states,
         k,
     )
+
+
+def dealt_out(work: Round, advantages: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, float]:
+    """Each token's advantage, (n, t) padded on the right, in units of their standard deviation, from those of
+    whole groups' replies, (n,), in the order of `policy_batch`; and the share that the values explain."""
+    groups, _ = policy_data.full_groups(work.data)
+    samples = [work.data.samples[row] for group in groups for row in group]
+    style = [work.looks(sample) for sample in samples] if work.config.credit_decay < 1 else []
+    prompts = [str(sample.prompt_id) for sample in samples]
+    credit = deal_out(states, style, advantages, prompts, work.config.credit_decay, work.config.seed)
+    unit = float(torch.cat(credit.advantages).std()) + 1e-4
+    return pad([part / unit for part in credit.advantages], padding_value=0), credit.explained
 
 
 def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear, dict[str, Any]]:
@@ -449,7 +517,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         rated = policy_data.well_rated(work.labels, work.tokens, config.seed)
         figures["rated"] = len(rated)
         if rated:
-            size = max(1, config.batch // 4)
+            size = max(1, config.pace.batch // 4)
             trainer.rated = Rated(rated, config.sft_weight, size, work.tokenizer.pad_token_id, config.seed)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]

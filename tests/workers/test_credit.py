@@ -1,0 +1,94 @@
+import random
+
+import pytest
+import torch
+
+from workers import credit
+from workers.credit import deal_out, fit_values, gae, looks
+
+PROMPTS = 24
+REPLIES = 4
+TOKENS = 12
+
+
+def walks(signal: float, seed: int = 0):
+    """Replies whose one lucky token, seen in the state after it, makes their advantage."""
+    chance, dice = torch.Generator().manual_seed(seed), random.Random(seed)
+    states, style, advantages, prompts, lucky = [], [], [], [], []
+    for prompt in range(PROMPTS):
+        for reply in range(REPLIES):
+            state = torch.randn(TOKENS, 8, generator=chance)
+            at, good = dice.randrange(1, TOKENS), reply % 2 == 0
+            state[at:, 0] += signal * (1 if good else -1)
+            states.append(state)
+            style.append(torch.zeros(TOKENS, 3))
+            advantages.append(1.0 if good else -1.0)
+            prompts.append(f"p{prompt}")
+            lucky.append(at - 1)  # the token that led to it
+    return states, style, torch.tensor(advantages), prompts, lucky
+
+
+def test_gae_is_the_sum_of_what_each_token_changed_of_the_value():
+    values, advantage, decay = torch.tensor([0.1, 0.4, -0.2]), 1.5, 0.7
+    delta = [0.4 - 0.1, -0.2 - 0.4, 1.5 + 0.2]
+    expected = [sum(decay**step * delta[at + step] for step in range(3 - at)) for at in range(3)]
+    assert gae(values, advantage, decay).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_decay_what_the_tokens_get_adds_up_to_the_whole():
+    values = torch.randn(9, generator=torch.Generator().manual_seed(1))
+    assert float(gae(values, 2.0, 0.0).sum()) == pytest.approx(2.0 - float(values[0]), rel=1e-4)
+
+
+def test_the_token_that_made_the_difference_gets_the_credit():
+    states, style, advantages, prompts, lucky = walks(signal=4.0)
+    found = deal_out(states, style, advantages, prompts, 0.3, seed=0)
+    assert found.explained > 0.3
+    signed = [part * sign for part, sign in zip(found.advantages, advantages, strict=True)]
+    theirs = torch.tensor([part[at] for part, at in zip(signed, lucky, strict=True)])
+    others = [(part.sum() - part[at]) / (TOKENS - 1) for part, at in zip(signed, lucky, strict=True)]
+    assert float(theirs.mean()) > 4 * abs(float(torch.stack(others).mean()))
+
+
+def test_values_that_explain_nothing_leave_every_token_the_whole_advantage():
+    states, style, _, prompts, _ = walks(signal=0.0)
+    chance = torch.Generator().manual_seed(5)
+    advantages = torch.randn(len(states), generator=chance)
+    found = deal_out(states, style, advantages, prompts, 0.5, seed=0)
+    assert found.explained <= credit.LEAST
+    for part, advantage in zip(found.advantages, advantages, strict=True):
+        assert part.tolist() == [float(advantage)] * TOKENS
+
+
+def test_a_decay_of_one_needs_no_states():
+    found = deal_out(
+        [torch.empty(3, 0), torch.empty(5, 0)], [], torch.tensor([1.0, -1.0]), ["p", "p"], 1.0, 0
+    )
+    assert [part.tolist() for part in found.advantages] == [[1.0] * 3, [-1.0] * 5]
+
+
+def test_a_reply_is_valued_by_a_fit_that_never_saw_its_prompt():
+    """Where every prompt has a direction of its own that gives its rewards away, nothing carries over."""
+    states, style, prompts, advantages = [], [], [], []
+    for prompt in range(PROMPTS):
+        for reply in range(REPLIES):
+            state = torch.zeros(TOKENS, PROMPTS)
+            state[:, prompt] = 1.0 if reply % 2 else -1.0
+            states.append(state)
+            style.append(torch.zeros(TOKENS, 1))
+            prompts.append(f"p{prompt}")
+            advantages.append(1.0 if reply % 2 else -1.0)
+    _, explained = fit_values(states, style, torch.tensor(advantages), prompts, seed=0)
+    assert explained <= 0.0
+
+
+def test_a_wide_state_is_projected_and_still_tells(monkeypatch):
+    monkeypatch.setattr(credit, "WIDEST", 6)
+    states, style, advantages, prompts, _ = walks(signal=6.0)
+    assert deal_out(states, style, advantages, prompts, 0.5, seed=0).explained > 0.2
+
+
+def test_looks_are_those_of_the_reply_so_far():
+    found = looks(["", "- one", "- one\n- two"])
+    assert found.shape[0] == 3
+    assert not torch.equal(found[1], found[2])

@@ -1,0 +1,117 @@
+"""Which of a reply's tokens earned its reward. Torch; for stages only.
+
+A reward comes once a reply, and a policy gradient that gives it to each of its tokens alike is mostly noise:
+of seventy tokens a handful mattered. Here a value function V(s_t), what the advantage will be once the reply
+stands up to token t, is fitted to the samples themselves, and each token gets what it changed of it
+(generalised advantage estimation, arXiv 1506.02438, eq. 16).
+
+V is a ridge regression on what the base sees (its last hidden state) and on how the reply looks so far
+(workers.style), closed in form and cross-fitted: no reply's value comes from a fit to its own reward.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workers.folds import folds, units
+from workers.style import features
+
+FOLDS = 5
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # a row, of features of unit variance
+LOOKS = 3.0  # how much more freely the few features of style are used than the many of the hidden state
+WIDEST = 1024  # dimensions of a hidden state; wider ones are projected
+LEAST = 0.01  # share of the variance that values must explain to deal anything out by them
+
+
+@dataclass(frozen=True)
+class Credit:
+    """`advantages`: one (t,) tensor a reply. `explained`: the share of the advantages' variance over all
+    tokens that the values of unseen replies explain; at `LEAST` or less all tokens share alike."""
+
+    advantages: list[Tensor]
+    explained: float
+
+
+def looks(prefixes: Sequence[str]) -> Tensor:
+    """(t, style features) of a reply as it grows."""
+    return torch.tensor([features(prefix, None) for prefix in prefixes])
+
+
+def deal_out(
+    states: Sequence[Tensor],
+    style: Sequence[Tensor],
+    advantages: Tensor,
+    prompts: Sequence[str],
+    decay: float,
+    seed: int,
+) -> Credit:
+    """A_t = Σ_l λ^l·δ_{t+l}, δ_t = V(s_{t+1}) - V(s_t), with the reply's whole advantage for V after its
+    last token; λ = `decay` in [0, 1].
+
+    `states`, `style`: (t, d) and (t, features) a reply, before each of its tokens. `advantages`: (n,), with
+    mean 0 over the replies to a prompt. `prompts`: whose replies they are; a fit never sees the prompts that
+    it values.
+    """
+    wholes = [advantage.expand(len(rows)) for advantage, rows in zip(advantages, states, strict=True)]
+    if decay >= 1 or float(advantages.abs().max()) == 0:
+        return Credit(wholes, 0.0)
+    values, explained = fit_values(states, style, advantages, prompts, seed)
+    if explained <= LEAST:
+        return Credit(wholes, explained)
+    dealt = [gae(value, float(whole), decay) for value, whole in zip(values, advantages, strict=True)]
+    return Credit(dealt, explained)
+
+
+def gae(values: Tensor, advantage: float, decay: float) -> Tensor:
+    """`deal_out` for one reply, (t,) → (t,)."""
+    after = torch.cat([values[1:], values.new_tensor([advantage])])
+    left = 0.0
+    found = []
+    for delta in (after - values).flip(0).tolist():
+        left = delta + decay * left
+        found.append(left)
+    return torch.tensor(found[::-1])
+
+
+def fit_values(
+    states: Sequence[Tensor], style: Sequence[Tensor], targets: Tensor, prompts: Sequence[str], seed: int
+) -> tuple[list[Tensor], float]:
+    """V before each token of each reply, and the share of the variance that it explains."""
+    x = torch.cat(
+        [_scaled(_narrowed(torch.cat(list(states)).float(), seed)), LOOKS * _scaled(torch.cat(list(style)))],
+        1,
+    )
+    sizes = [len(rows) for rows in states]
+    y = targets.float().repeat_interleave(torch.tensor(sizes))
+    unit = torch.from_numpy(folds(units(prompts), FOLDS, seed)).repeat_interleave(torch.tensor(sizes))
+    parts = [x[unit == fold] for fold in range(FOLDS)]
+    grams = [(part.T @ part).double() for part in parts]
+    moments = [(part.T @ y[unit == fold]).double() for fold, part in enumerate(parts)]
+    found = []
+    for penalty in PENALTIES:
+        values = torch.zeros_like(y)
+        for fold, part in enumerate(parts):
+            seen = len(x) - len(part)
+            gram = sum(grams) - grams[fold] + penalty * seen * torch.eye(x.shape[1], dtype=torch.double)
+            weights = torch.linalg.solve(gram, sum(moments) - moments[fold])
+            values[unit == fold] = part @ weights.float()
+        found.append((float(((values - y) ** 2).mean()), values))
+    error, values = min(found, key=lambda pair: pair[0])
+    return list(torch.split(values, sizes)), 1 - error / max(float((y**2).mean()), 1e-12)
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Columns with mean 0 and standard deviation 1, at most 5 of them either way."""
+    scaled: Tensor = ((x - x.mean(0)) / (x.std(0) + 1e-3)).clamp(-5, 5)
+    return scaled
+
+
+def _narrowed(x: Tensor, seed: int) -> Tensor:
+    """`WIDEST` random directions (Johnson and Lindenstrauss 1984) of a wider one."""
+    if x.shape[1] <= WIDEST:
+        return x
+    chance = torch.Generator().manual_seed(seed)
+    narrow: Tensor = x @ (torch.randn(x.shape[1], WIDEST, generator=chance) / WIDEST**0.5)
+    return narrow
