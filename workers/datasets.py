@@ -74,9 +74,14 @@ def is_held_out(conversation: str, share: float) -> bool:
 
 
 def for_judge(label: Label) -> bool:
+    """Whether the judge learns from it, and nobody else."""
+    return is_for_judge(label.conversation)
+
+
+def is_for_judge(conversation: str) -> bool:
     """A third of the conversations, the same in every cycle, so that neither a reward's member nor the
     policy ever learns from what the judge learns from."""
-    return hashlib.sha256(f"judge:{label.conversation}".encode()).digest()[0] % 3 == 0
+    return hashlib.sha256(f"judge:{conversation}".encode()).digest()[0] % 3 == 0
 
 
 def _rows(said: Said) -> Iterator[Label]:

@@ -75,6 +75,8 @@ class Worker:
         except Exception as error:
             log.exception("%s failed outside of its stages", job.id)
             return Outcome(State.failed, f"{type(error).__name__}: {error}")
+        finally:
+            run.close()
 
     def _end(self, lease: Lease, outcome: Outcome) -> None:
         log.info("%s: %s%s", lease.job_id, outcome.state, f", {outcome.reason}" if outcome.reason else "")

@@ -12,21 +12,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from redis.exceptions import RedisError
 
 from serving.errors import LeaseLost
 from serving.jobs import Job, Jobs, Lease
-from workers.stage import DONE, METRICS, PROGRESS, STAGE, WORKER, write_json
+from workers.stage import DONE, LOG, METRICS, PROGRESS, STAGE, WORKER, write_json
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.25  # seconds between looks at a running stage
 TERM_GRACE = 3.0  # seconds between asking a stage to stop and making it
-FACTS, LOG = "facts.json", "log.txt"
+FACTS = "facts.json"
 
 
 class StageFailed(Exception):
@@ -74,6 +75,7 @@ class Run:
         self._renewed = time.monotonic()
         self._asked = 0.0
         self._stages: list[dict[str, Any]] = []
+        self._standing_by: dict[str, subprocess.Popen[bytes]] = {}
 
     def facts(self, fresh: dict[str, Any]) -> dict[str, Any]:
         """What the job starts from: `fresh` at the first attempt, and the same ever after. A fact that the
@@ -105,18 +107,25 @@ class Run:
         self._stages.append({"name": name, "state": "skipped", "seconds": 0.0, "message": why})
         self._report(name, 0.0, why)
 
+    def stand_by(self, *programs: str) -> None:
+        """Let the programs of later stages load while others run (workers.standby)."""
+        for program in programs:
+            if program not in self._standing_by:
+                words = ["workers.standby", f"{self._programs}.{program}"]
+                self._standing_by[program] = _start(words, subprocess.PIPE, subprocess.DEVNULL)
+
+    def close(self) -> None:
+        """Stop what was loaded and never run."""
+        while self._standing_by:
+            loaded = self._standing_by.popitem()[1]
+            _stop(loaded)
+            assert loaded.stdin is not None
+            loaded.stdin.close()
+
     def _run(self, directory: Path, name: str, program: str, entry: dict[str, Any]) -> None:
         self._report(name, 0.0, None)
         started = time.monotonic()
-        with (directory / LOG).open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", f"{self._programs}.{program}", str(directory)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, WORKER: str(os.getpid())},
-                start_new_session=True,
-            )
+        process = self._begin(program, directory)
         try:
             self._watch(process, directory, name, entry, started)
         finally:
@@ -126,6 +135,20 @@ class Run:
             entry["state"] = "failed"
             why = _why_it_failed(name, process.returncode, directory / LOG)
             raise StageFailed(f"{why} (log: {_relative(directory / LOG)})")
+
+    def _begin(self, program: str, directory: Path) -> subprocess.Popen[bytes]:
+        """The program on its directory: the one that stands by, unless something has killed it."""
+        loaded = self._standing_by.pop(program, None)
+        if loaded is not None:
+            assert loaded.stdin is not None
+            try:
+                with loaded.stdin as told:
+                    told.write(f"{directory}\n".encode())
+                return loaded
+            except OSError:
+                _stop(loaded)
+        with (directory / LOG).open("ab") as output:
+            return _start([f"{self._programs}.{program}", str(directory)], subprocess.DEVNULL, output)
 
     def _watch(
         self,
@@ -178,6 +201,18 @@ class Run:
             )
         except RedisError as error:  # the next report says it all again
             log.warning("%s: progress is not written, Redis is away: %s", self.job.id, error)
+
+
+def _start(words: Sequence[str], stdin: int, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """A module as a program in a session of its own; it dies with this worker."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", *words],
+        stdin=stdin,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, WORKER: str(os.getpid())},
+        start_new_session=True,
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 STAGE, METRICS, PROGRESS, DONE = "stage.json", "metrics.json", "progress.json", "DONE"
+LOG = "log.txt"  # what it prints, where a worker runs it
 WORKER = "STAGE_WORKER"  # the environment variable with the process id of the worker that started a stage
 _PR_SET_PDEATHSIG = 1
 

@@ -182,8 +182,11 @@ def _rounds(
     name, adapter = kitchen.facts["champion"], kitchen.artifact(kitchen.facts["champion_path"])
     for number in range(1, kitchen.policy_rounds + 1):
         first = ai if number == 1 else None
+        run.stand_by("score", "optimise")
         sampled = first.sampled if first else _sample(kitchen, snapshot, number, name, adapter)
         scored = _score(kitchen, number, reward, sampled, first)
+        if number == kitchen.policy_rounds:
+            run.stand_by("evaluate")
         optimised = run.stage(
             f"optimise-{number}",
             "optimise",

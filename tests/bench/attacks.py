@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from feedback.types import conversation_of
 from tests.bench.gold import WRAPPING, closes_with, contains
 from tests.bench.raters import Ballot, Person, Reply, Thumb
-from workers.datasets import is_held_out
+from workers.datasets import is_for_judge, is_held_out
 
 LOOKS = 4
 
@@ -115,13 +115,10 @@ def conversation_on(prompt: str) -> str:
 
 
 def learner_of(conversation: str, holdout: float) -> str | None:
-    """Who learns from labels on it: judge or members; None where nobody does, since it is held out.
-
-    As `train_reward` splits, which is not imported since it loads torch; a test compares the two.
-    """
+    """Who learns from labels on it: judge or members; None where nobody does, since it is held out."""
     if is_held_out(conversation, holdout):
         return None
-    return "judge" if _digest(f"judge:{conversation}") % 3 == 0 else "members"
+    return "judge" if is_for_judge(conversation) else "members"
 
 
 def _digest(text: str) -> int:

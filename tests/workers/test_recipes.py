@@ -7,6 +7,7 @@ package of programs does not have it.
 import json
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Case:
         """An attempt at the job."""
         settings = WorkerSettings(home=self._home, **self.settings)
         run = Run(self.job, self._lease, self._jobs, self._home, threading.Event(), PROGRAMS)
-        return cook(run, settings, self._registry)
+        with closing(run):
+            return cook(run, settings, self._registry)
 
     def given(self, stage: str) -> dict[str, Any]:
         """What the recipe gave a stage to work on."""

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,11 +40,12 @@ def stopping() -> threading.Event:
 
 
 @pytest.fixture
-def run(jobs, tmp_path, stopping) -> Run:
+def run(jobs, tmp_path, stopping) -> Iterator[Run]:
     job = jobs.create(Kind.cycle, by="test")
     lease = jobs.acquire(job.id)
     assert lease is not None
-    return Run(job, lease, jobs, tmp_path, stopping, PROGRAMS)
+    with closing(Run(job, lease, jobs, tmp_path, stopping, PROGRAMS)) as run:
+        yield run
 
 
 def alive(pid: int) -> bool:
@@ -91,6 +94,30 @@ def test_unfinished_stage_is_run_again(run, jobs, tmp_path, stopping):
     (first.directory / "DONE").unlink()
     again = Run(run.job, run.lease, jobs, tmp_path, stopping, PROGRAMS)
     assert (again.stage("wait", "steps", {"seconds": 0.0}).directory / "runs").read_text() == "xx"
+
+
+def test_a_program_that_stood_by_runs_the_stage_and_logs_into_its_folder(run):
+    run.stand_by("steps")
+    loaded = next(iter(run._standing_by.values())).pid
+    finished = run.stage("wait", "steps", {"seconds": 0.0})
+    assert finished.metrics == {"answer": 42}
+    assert int((finished.directory / "pid").read_text()) == loaded
+    run.stand_by("broken")
+    with pytest.raises(StageFailed, match=r"the moon is in the wrong phase.*log: .*/02-fail/log.txt"):
+        run.stage("fail", "broken", {})
+
+
+def test_a_program_that_cannot_even_load_says_why_when_it_is_run(run):
+    run.stand_by("missing")
+    with pytest.raises(StageFailed, match=r"No module named tests\.workers\.programs\.missing"):
+        run.stage("gone", "missing", {})
+
+
+def test_what_stood_by_in_vain_is_stopped(run):
+    run.stand_by("steps")
+    loaded = next(iter(run._standing_by.values())).pid
+    run.close()
+    assert not alive(loaded)
 
 
 def test_failing_stage_says_why(run):

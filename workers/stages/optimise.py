@@ -381,8 +381,8 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 
 
 PACES: dict[Method, Pace] = {
-    Method.rloo: Pace(3e-4, 0.02, 32),
-    Method.grpo: Pace(3e-4, 0.02, 32),
+    Method.rloo: Pace(2.5e-4, 0.02, 32),
+    Method.grpo: Pace(2.5e-4, 0.02, 32),
     Method.online_dpo: Pace(1e-3, 0.1, 16),
     Method.dpo: Pace(1e-3, 0.1, 16),
     Method.kto: Pace(1e-3, 0.1, 16),
