@@ -110,13 +110,13 @@ def test_probes_are_asked_and_what_was_lost_is_told(compare, unmoved, sampling_e
         "good nice lovely cats rain dogs please thanks about tell me <|im_end|>",
     )
     metrics = compare("probes", [many], [one_word], probe_k=8)
-    assert metrics["probes"]["format"]["replies"] == 96
+    assert metrics["probes"]["format"]["replies"] == 176
     assert metrics["probes"]["format"]["z"] < -2.33
-    assert any("format probes passed fell from 25%" in reason for reason in metrics["reasons"])
-    assert len(json.loads((tmp_path / "probes" / "probes.json").read_text())) == 22
+    assert any("format probes passed fell from 23%" in reason for reason in metrics["reasons"])
+    assert len(json.loads((tmp_path / "probes" / "probes.json").read_text())) == 46
     asked = [body for body in sampling_engine.engine.requests if body["n"] == 8]
     assert {body["max_tokens"] for body in asked} == {32}
-    assert len(asked) == 44
+    assert len(asked) == 92
 
 
 def test_length_decides_where_peoples_labels_prove_that_they_want_it(compare, unmoved, tmp_path):
@@ -159,7 +159,7 @@ def test_a_rejected_candidate_has_its_plots_too(compare, tmp_path):
 def test_progress_counts_prompts_and_probes_of_both_sides(compare, tmp_path):
     compare("told", [KIND], [UNKIND])
     progress = json.loads((tmp_path / "told" / "progress.json").read_text())
-    assert (progress["done"], progress["total"]) == (60, 60)
+    assert (progress["done"], progress["total"]) == (108, 108)
 
 
 def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
@@ -171,7 +171,7 @@ def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
     assert first["against_base"] is None
     handed_down = first["base"]
     assert handed_down["words"] == pytest.approx(3)
-    assert (handed_down["cut"], len(handed_down["probes"])) == (0.0, 22)
+    assert (handed_down["cut"], len(handed_down["probes"])) == (0.0, 46)
     sampling_engine.engine.replies["p-1"] = ["bad dogs cats rain"]
     second = {"champion": {"name": "p-1", "adapter": tmp_path}}
     alone = compare("alone", ["good lovely cats rain"], [UNKIND], **second)

@@ -63,7 +63,7 @@ class Config(Sampling, gate.Limits):
     count: int = 40
     confidence: float = 0.8
     kl_replies: int = 24
-    probe_k: int = 4
+    probe_k: int = 2
     probe_tokens: int = 32
 
 
