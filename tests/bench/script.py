@@ -1,5 +1,6 @@
-"""Thumbwheel's stages against a plain TRL script: the wall time to the same gold score, on the same model and
-prompts, with the same hyperparameters of the same DPO, best against worst of K replies by the gold score.
+"""Thumbwheel's stages against a plain TRL script: the wall time to the same gold score, on the same model,
+prompts and gold score for a reward. Thumbwheel learns by its own method (THUMBWHEEL_METHOD), the script by
+DPO on the best and the worst of K replies; with THUMBWHEEL_METHOD=online_dpo both do the same.
 
 Thumbwheel samples on an engine of its own and runs the programs `sample` and `optimise`, start-up of each
 included; the gold score is written where `score` would write. The engine's own start is told apart, since it
@@ -17,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,11 @@ from rich.console import Console
 from deploy.demo_prompts import RATED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
+from serving.methods import Method
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
-from tests.bench.plain import leg_of, rows_of
+from tests.bench.plain import leg_of
 from tests.bench.race import Course, Leg, legs_table, race_table, target_of
-from tests.bench.stock import tokens_of
 from workers.labels import Prompt, Sample, Score, read_samples, write_prompts, write_scores
 from workers.stage import read_json, write_json
 from workers.stages.optimise import Config
@@ -108,10 +110,11 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
             return legs
         here = time.time()
         optimised = folder / f"{number}-optimise"
-        config = _optimising(settings, adapter, sampled / "scores.parquet", number)
+        config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
         metrics = run_program("workers.stages.optimise", optimised, config, environment)
-        rows = rows_of(samples, rewards, settings.optimise_pairs)
-        training, trained = time.time() - here, tokens_of(rows) * settings.optimise_epochs
+        training = time.time() - here
+        trained = sum(len(sample.prompt_token_ids) + len(sample.token_ids) for sample in samples)
+        trained *= settings.optimise_epochs
         note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")
         name, adapter = f"bench-{os.getpid()}-r{number + 1}", optimised / "adapter"
 
@@ -126,13 +129,15 @@ def _sampling(args: argparse.Namespace, settings: DeploySettings, url: str) -> d
     }
 
 
-def _optimising(settings: DeploySettings, init: Path | None, scores: Path, seed: int) -> dict[str, Any]:
+def _optimising(
+    settings: DeploySettings, method: Method, init: Path | None, scores: Path, seed: int
+) -> dict[str, Any]:
     given = settings.prefixed("optimise")
     return {
         **given,
         "base_model": settings.model,
         "init": init,
-        "method": "online_dpo",
+        "method": method,
         "scores": scores,
         "seed": seed,
     }
@@ -147,8 +152,9 @@ def _scores(samples: list[Sample], name: str, path: Path) -> list[float]:
 
 def _plain(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Course:
     began = time.time()
-    given = _optimising(settings, None, folder / "none", args.seed)
-    whole = Config.model_validate_json(json.dumps(given, default=str)).model_dump(mode="json")
+    given = _optimising(settings, Method.online_dpo, None, folder / "none", args.seed)
+    theirs = Config.model_validate_json(json.dumps(given, default=str))
+    whole = theirs.model_dump(mode="json") | asdict(theirs.pace)
     shared = ("rank", "targets", "top_layers", "pairs", "learning_rate", "beta", "epochs", "batch")
     config = {name: whole[name] for name in (*shared, "max_grad_norm", "seed", "base_model")}
     config |= {

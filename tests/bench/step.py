@@ -52,7 +52,7 @@ def main(args: argparse.Namespace, folder: Path, console: Console) -> None:
     )
     if args.batch:
         config = config.model_copy(update={"batch": args.batch})
-    size = max(1, config.batch // 2)
+    size = max(1, config.pace.batch // 2)
     tokenizer = AutoTokenizer.from_pretrained(config.base_model)
     samples = _samples(args, config, tokenizer, size)
     rows, groups = pairs_of(samples), groups_of(samples)
@@ -126,10 +126,10 @@ def _arguments(config: Config, folder: Path, autocast: bool = False) -> Any:
     return dpo_config(
         autocast,
         folder=folder,
-        learning_rate=config.learning_rate,
-        beta=config.beta,
+        learning_rate=config.pace.learning_rate,
+        beta=config.pace.beta,
         epochs=1,
-        batch=config.batch,
+        batch=config.pace.batch,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
     )
