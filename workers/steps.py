@@ -148,7 +148,7 @@ def update_policy(
 ) -> str | None:
     """Update the policy and publish it; why not more came of it, if it did not."""
     try:
-        name, adapter = _rounds(kitchen, snapshot, reward, ai)
+        name, adapter, rules = _rounds(kitchen, snapshot, reward, ai)
     except Held as why:
         return f"The policy stays as it is: {why}"
     judged_by = version or kitchen.facts["reward"]
@@ -165,7 +165,7 @@ def update_policy(
             "probe": str(Path(adapter).parent / "probe.json"),
             "parent": kitchen.facts["champion"],
             "reward": judged_by,
-            "evaluation": evaluated.metrics,
+            "evaluation": evaluated.metrics | ({"rules": rules} if rules else {}),
             "plots": evaluated.path("plots"),
         },
     )
@@ -176,15 +176,18 @@ def update_policy(
 
 def _rounds(
     kitchen: Kitchen, snapshot: Finished, reward: str | None, ai: AiFeedback | None
-) -> tuple[str, str]:
-    """Sample, score, optimise, again and again. The candidate's name on the engines, and its adapter."""
+) -> tuple[str, str, dict[str, Any] | None]:
+    """Sample, score, optimise, again and again. The candidate's name on the engines, its adapter, and what
+    the champion's replies were worth under each rule, beside their preference score, if a judge was asked."""
     settings, run = kitchen.settings, kitchen.run
     name, adapter = kitchen.facts["champion"], kitchen.artifact(kitchen.facts["champion_path"])
+    rules = None
     for number in range(1, kitchen.policy_rounds + 1):
         first = ai if number == 1 else None
         run.stand_by("score", "optimise")
         sampled = first.sampled if first else _sample(kitchen, snapshot, number, name, adapter)
         scored = _score(kitchen, number, reward, sampled, first)
+        rules = rules or scored.metrics.get("rules")
         if number == kitchen.policy_rounds:
             run.stand_by("evaluate")
         optimised = run.stage(
@@ -204,7 +207,7 @@ def _rounds(
             raise Held(optimised.metrics["held"])
         name, adapter = f"{run.job.id}-r{number}", optimised.path("adapter")
     assert adapter is not None
-    return name, adapter
+    return name, adapter, rules
 
 
 def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapter: str | None) -> Finished:

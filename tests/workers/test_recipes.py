@@ -79,7 +79,8 @@ class Case:
         for name in stages:
             folder = self._home / "jobs" / self.job.id / name
             folder.mkdir(parents=True, exist_ok=True)
-            metrics = instead.get(name.partition("-")[2], {**FINISHED, **WITH_JUDGE}[name])
+            stage = name.partition("-")[2]
+            metrics = instead[stage] if stage in instead else {**FINISHED, **WITH_JUDGE}[name]
             (folder / "metrics.json").write_text(json.dumps(metrics))
             (folder / "DONE").touch()
 
@@ -192,6 +193,16 @@ def test_a_judge_is_asked_about_the_first_rounds_replies_and_the_reward_model_le
     assert second["rules"] is None  # those are another policy's replies
     assert first["names"] == ["warm"]
     assert first["reward"].endswith("reward")
+
+
+def test_a_version_says_how_its_champion_did_under_each_rule(cycle):
+    cycle.settings = JUDGE
+    rules = {"helpful": {"judged": 8, "mean": 0.25, "correlation": 0.5}}
+    cycle.finish(*list(WITH_JUDGE)[:7], **{"score-1": {"rules": rules}})
+    cycle.finish("08-evaluate", evaluate=FINISHED["07-evaluate"])
+    with pytest.raises(StageFailed, match="publish"):
+        cycle.cook()
+    assert cycle.given("09-publish")["evaluation"]["rules"] == rules
 
 
 def test_without_a_constitution_there_is_no_judge(cycle):
