@@ -6,7 +6,9 @@ stands up to token t, is fitted to the samples themselves, and each token gets w
 (generalised advantage estimation, arXiv 1506.02438, eq. 16).
 
 V is a ridge regression on what the base sees (its last hidden state) and on how the reply looks so far
-(workers.style), closed in form and cross-fitted: no reply's value comes from a fit to its own reward.
+(workers.style), closed in form and cross-fitted: no reply's value comes from a fit to its own reward; the
+penalty alone is chosen by all of them. What V misses of a reply's advantage falls to its last tokens: where
+that is nearly everything, all tokens share the advantage instead.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from workers.folds import folds, units
 from workers.style import features
@@ -22,7 +25,7 @@ FOLDS = 5
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # a row, of features of unit variance
 LOOKS = 3.0  # how much more freely the few features of style are used than the many of the hidden state
 WIDEST = 1024  # dimensions of a hidden state; wider ones are projected
-LEAST = 0.01  # share of the variance that values must explain to deal anything out by them
+LEAST = 0.02  # share of the variance that values must explain to deal anything out by them
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Credit:
     explained: float
 
 
-def looks(prefixes: Sequence[str]) -> Tensor:
-    """(t, style features) of a reply as it grows."""
+def looks(tokenizer: PreTrainedTokenizerBase, reply: Sequence[int]) -> Tensor:
+    """How a reply looks before each of its tokens: (t, style features)."""
+    prefixes = [str(tokenizer.decode(list(reply[:end]))) for end in range(len(reply))]
     return torch.tensor([features(prefix, None) for prefix in prefixes])
 
 
@@ -48,7 +52,7 @@ def deal_out(
     seed: int,
 ) -> Credit:
     """A_t = Σ_l λ^l·δ_{t+l}, δ_t = V(s_{t+1}) - V(s_t), with the reply's whole advantage for V after its
-    last token; λ = `decay` in [0, 1].
+    last token; λ = `decay` in [0, 1]. Scaled so that the tokens' standard deviation stays what it was.
 
     `states`, `style`: (t, d) and (t, features) a reply, before each of its tokens. `advantages`: (n,), with
     mean 0 over the replies to a prompt. `prompts`: whose replies they are; a fit never sees the prompts that
@@ -61,7 +65,8 @@ def deal_out(
     if explained <= LEAST:
         return Credit(wholes, explained)
     dealt = [gae(value, float(whole), decay) for value, whole in zip(values, advantages, strict=True)]
-    return Credit(dealt, explained)
+    scale = float(torch.cat(wholes).std() / (torch.cat(dealt).std() + 1e-8))
+    return Credit([scale * part for part in dealt], explained)
 
 
 def gae(values: Tensor, advantage: float, decay: float) -> Tensor:

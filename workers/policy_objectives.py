@@ -23,11 +23,10 @@ def rloo_loss(
 ) -> Tensor:
     """-Σ_i Σ_t min(w_t A_i, clip(w_t, 1-ε, 1+ε) A_i) / `tokens`, a scalar; w_t = π(y_t)/π_old(y_t).
 
-    `logps`, `old_logps`, `mask`: (n, t); `advantages`: (n,), or (n, t) where tokens have
-    their own. TRL's RLOO takes one ratio a sequence, which
-    leaves the clip's range after a single step of a CPU-sized batch; a ratio a token (arXiv 1707.06347) does
-    not. Dividing by a constant number of tokens, not by each reply's length, leaves no preference for long or
-    short replies (arXiv 2503.20783).
+    `logps`, `old_logps`, `mask`: (n, t); `advantages`: (n,), or (n, t) where tokens have their own. TRL's
+    RLOO takes one ratio a sequence, which leaves the clip's range after a single step of a CPU-sized batch; a
+    ratio a token (arXiv 1707.06347) does not. Dividing by a constant number of tokens, not by each reply's
+    length, leaves no preference for long or short replies (arXiv 2503.20783).
     """
     ratio = torch.exp(logps - old_logps)
     clipped = ratio.clamp(1 - epsilon, 1 + epsilon)

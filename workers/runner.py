@@ -92,7 +92,9 @@ class Run:
         directory = self.directory / f"{len(self._stages) + 1:02d}-{name}"
         entry: dict[str, Any] = {"name": name, "state": "running", "seconds": 0.0, "message": None}
         self._stages.append(entry)
-        if not (directory / DONE).exists():
+        if (directory / DONE).exists():
+            self._dismiss(program)
+        else:
             directory.mkdir(parents=True, exist_ok=True)
             write_json(directory / STAGE, config)
             (directory / PROGRESS).unlink(missing_ok=True)
@@ -116,8 +118,12 @@ class Run:
 
     def close(self) -> None:
         """Stop what was loaded and never run."""
-        while self._standing_by:
-            loaded = self._standing_by.popitem()[1]
+        for program in list(self._standing_by):
+            self._dismiss(program)
+
+    def _dismiss(self, program: str) -> None:
+        loaded = self._standing_by.pop(program, None)
+        if loaded is not None:
             _stop(loaded)
             assert loaded.stdin is not None
             loaded.stdin.close()
@@ -138,6 +144,7 @@ class Run:
 
     def _begin(self, program: str, directory: Path) -> subprocess.Popen[bytes]:
         """The program on its directory: the one that stands by, unless something has killed it."""
+        (directory / LOG).touch()
         loaded = self._standing_by.pop(program, None)
         if loaded is not None:
             assert loaded.stdin is not None

@@ -86,8 +86,10 @@ class WorkerSettings(ServingSettings):
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"
     )
-    optimise_max_kl_step: float = Field(
-        default=0.06, gt=0, description="KL to the policy that sampled at which a round is cut short"
+    optimise_max_kl_step: float | None = Field(
+        default=None,
+        gt=0,
+        description="KL to the policy that sampled at which a round is cut short; unset: the method's own",
     )
     optimise_max_kl_base: float = Field(
         default=0.45, gt=0, description="KL to the base at which it is cut short, nats a token"

@@ -9,20 +9,24 @@ of 64 prompts, whose reward is the gold score and noise of `--noise` of its stan
 reward model's would be. Measured is on the replies to a hundred other prompts, by the gold score alone:
 
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
-             gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the credit of
-             workers.credit, from values that are fitted to all of the replies' gold scores, cross-fitted
-    KL       of π to the base, nats a token, by k3
+             gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
+             score less a baseline V(s_t), which takes noise away and whatever V is no bias comes in. It is
+             that of workers.credit, fitted to all of the replies' gold scores, cross-fitted
+    KL       of the base to π, nats a token, by k3
     aim      gain / √Σ_t (log π - log π_0)_t²: what of the way it went was in the direction of gold, at best
              1. A gain costs KL by the inverse of its square, so twice the aim is a quarter of the KL
 
 A change of the mean of log π on what the base writes, -KL a token, is taken off first. The standard error is
-that over replies; a mean of gold over as many new replies would have one as large as the gain itself.
+that over replies. Figures are kept in OUT by choice, and what is there is not run again: take another folder
+for another model or noise.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import re
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -48,9 +52,9 @@ from workers.policy_model import load_policy, read_base, reply_logprobs
 from workers.policy_objectives import kl_k3
 from workers.sampling import Sampling, sample_replies
 
-REPLIES, LEARNT, HELD = 8, 4, 4  # to a prompt: sampled, learnt from, measured on
+REPLIES, LEARNT, HELD = 8, 4, 8  # to a prompt: sampled, learnt from, measured on
 PROMPTS, MEASURED = 64, 100
-DECAY = 0.95
+WHOLE = 1.0  # λ at which nothing hangs on how good the values are
 BUDGET = 2048
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -126,7 +130,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     settings = DeploySettings(**({"model": args.model} if args.model else {}))
-    out: Path = args.out
+    out: Path = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     samples = base_samples(settings, out)
     model = load_policy(settings.model, None, 4, TARGETS)
@@ -139,10 +143,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
         measure = measure_by(settings, samples, seen, gold)
         scores = rewarded(samples, gold, args.noise, out / f"{name}.parquet")
         for choice in args.only:
-            path = out / f"{name}-{list(CHOICES).index(choice)}.json"
+            path = out / f"{name}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
             if path.exists():
                 continue
             folder = out / path.stem
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
             environment = worker("train", settings).environment
             config = settings.prefixed("optimise") | {
                 "base_model": settings.model,
@@ -194,17 +199,14 @@ def measure_by(
     settings: DeploySettings, samples: Sequence[Sample], seen: Sequence[tuple[Tensor, Tensor]], gold: Tensor
 ) -> Measure:
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    style = [
-        looks([str(tokenizer.decode(row.token_ids[:end])) for end in range(len(row.token_ids))])
-        for row in samples
-    ]
+    style = [looks(tokenizer, row.token_ids) for row in samples]
     prompts = [str(row.prompt_id) for row in samples]
     values, _ = fit_values([states for _, states in seen], style, gold, prompts, 0)
     rows = first_of_each(samples, range(PROMPTS, PROMPTS + MEASURED), HELD)
     return Measure(
         [Reply(samples[row].prompt_token_ids, samples[row].token_ids) for row in rows],
         [seen[row][0] for row in rows],
-        [gae(values[row], float(gold[row]), DECAY) for row in rows],
+        [gae(values[row], float(gold[row]), WHOLE) for row in rows],
     )
 
 
@@ -232,21 +234,15 @@ def table_of(found: Sequence[Found]) -> Table:
         rows = {row.scorer: row for row in found if row.choice == choice}
         if rows:
             seconds = sum(row.seconds for row in rows.values()) / len(rows)
-            cells = [
-                cell
-                for name in scorers
-                for cell in (
-                    (
-                        f"{rows[name].gain:.2f} ± {rows[name].error:.2f}",
-                        f"{rows[name].kl:.3f}",
-                        f"{rows[name].aim:.3f}",
-                    )
-                    if name in rows
-                    else ("", "", "")
-                )
-            ]
+            cells = [cell for name in scorers for cell in _cells(rows.get(name))]
             table.add_row(choice, f"{seconds:.0f}", *cells)
     return table
+
+
+def _cells(row: Found | None) -> tuple[str, str, str]:
+    if row is None:
+        return "", "", ""
+    return f"{row.gain:.2f} ± {row.error:.2f}", f"{row.kl:.3f}", f"{row.aim:.3f}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Thumbwheel's stages against a plain TRL script: the wall time to the same gold score, on the same model,
 prompts and gold score for a reward. Thumbwheel learns by its own method (THUMBWHEEL_METHOD), the script by
-DPO on the best and the worst of K replies; with THUMBWHEEL_METHOD=online_dpo both do the same.
+DPO on the best and the worst of K replies, at the pace that the service has for it. The tokens a second of
+training are those of the replies that each side learns from; grpo and rloo learn from all.
 
 Thumbwheel samples on an engine of its own and runs the programs `sample` and `optimise`, start-up of each
 included; the gold score is written where `score` would write. The engine's own start is told apart, since it
@@ -30,8 +31,9 @@ from deploy.settings import DeploySettings
 from serving.methods import Method
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
-from tests.bench.plain import leg_of
+from tests.bench.plain import leg_of, rows_of
 from tests.bench.race import Course, Leg, legs_table, race_table, target_of
+from tests.bench.stock import tokens_of
 from workers.labels import Prompt, Sample, Score, read_samples, write_prompts, write_scores
 from workers.stage import read_json, write_json
 from workers.stages.optimise import Config
@@ -113,10 +115,16 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
         config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
         metrics = run_program("workers.stages.optimise", optimised, config, environment)
         training = time.time() - here
-        trained = sum(len(sample.prompt_token_ids) + len(sample.token_ids) for sample in samples)
-        trained *= settings.optimise_epochs
+        trained = tokens_learnt(settings, samples, rewards) * settings.optimise_epochs
         note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")
         name, adapter = f"bench-{os.getpid()}-r{number + 1}", optimised / "adapter"
+
+
+def tokens_learnt(settings: DeploySettings, samples: list[Sample], rewards: list[float]) -> int:
+    """Of one pass, prompts included."""
+    if settings.method is Method.online_dpo:
+        return tokens_of(rows_of(samples, rewards, settings.optimise_pairs))
+    return sum(len(sample.prompt_token_ids) + len(sample.token_ids) for sample in samples)
 
 
 def _sampling(args: argparse.Namespace, settings: DeploySettings, url: str) -> dict[str, Any]:

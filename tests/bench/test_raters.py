@@ -7,9 +7,6 @@ from tests.bench.attacks import Cheat, Flawed, conversation_on, learner_of, with
 from tests.bench.experiment import cast
 from tests.bench.raters import Honest, Reply, Taste, ballots, pair_accuracy, people, sigmoid, with_standard
 from tests.bench.trial import Plan
-from workers.datasets import is_held_out
-from workers.labels import Label
-from workers.stages import train_reward
 
 DRAWS = 4000
 TASTE = Taste(lambda reply: len(reply) / 10, standard=0.5, temperature=0.2)
@@ -136,17 +133,6 @@ def test_the_flaw_is_where_members_learn_and_in_half_of_the_holdout():
     assert not any(found["judge"])
     assert 0.25 < sum(found[None]) / len(found[None]) < 0.75
     assert 0.35 < sum(flawed_plan(0.5)["members"]) / len(found["members"]) < 0.65
-
-
-def test_the_split_is_that_of_the_stages():
-    names = [f"conv-{number}" for number in range(60)]
-    learners = [learner_of(name, 0.2) for name in names]
-    assert {name for name, learner in zip(names, learners, strict=True) if learner is None} == {
-        name for name in names if is_held_out(name, 0.2)
-    }
-    labels = [Label("thumb", [], "a", None, 1.0, conversation=name) for name in names]
-    for label, learner in zip(labels, learners, strict=True):
-        assert learner in (None, "judge" if train_reward.for_judge(label) else "members")
 
 
 def test_pair_accuracy_is_over_unequal_pairs_of_one_prompt():

@@ -2,9 +2,11 @@ import random
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from workers import credit
 from workers.credit import deal_out, fit_values, gae, looks
+from workers.style import features
 
 PROMPTS = 24
 REPLIES = 4
@@ -88,7 +90,17 @@ def test_a_wide_state_is_projected_and_still_tells(monkeypatch):
     assert deal_out(states, style, advantages, prompts, 0.5, seed=0).explained > 0.2
 
 
-def test_looks_are_those_of_the_reply_so_far():
-    found = looks(["", "- one", "- one\n- two"])
-    assert found.shape[0] == 3
-    assert not torch.equal(found[1], found[2])
+def test_looks_are_those_of_the_reply_before_each_token(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    ids = tokenizer.encode("good nice lovely", add_special_tokens=False)
+    found = looks(tokenizer, ids)
+    assert found.tolist() == [
+        pytest.approx(features(str(tokenizer.decode(ids[:end])), None), rel=1e-5) for end in range(len(ids))
+    ]
+    assert not torch.equal(found[0], found[1])
+
+
+def test_dealing_out_leaves_the_tokens_standard_deviation_as_it_was():
+    states, style, advantages, prompts, _ = walks(signal=4.0)
+    found = deal_out(states, style, 3 * advantages, prompts, 0.5, seed=0)
+    assert float(torch.cat(found.advantages).std()) == pytest.approx(3.0, rel=0.01)

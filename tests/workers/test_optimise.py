@@ -10,11 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workers.datasets import for_judge
 from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
+from workers.packing import Reply
 from workers.policy_data import Tokens, best_of, rollouts, well_rated
 from workers.policy_model import (
     assert_trainable,
     base_logprobs,
     load_policy,
+    read_base,
     reply_logprobs,
     trainable_hash,
 )
@@ -87,7 +89,7 @@ def run(stage, tiny_model, tmp_path):
     def run(name, method, scores, init=None, **changes):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
         config |= {"learning_rate": 1e-2, "beta": 0.1, "epochs": 2, "batch": 8}
-        config |= {"max_kl_step": 99, "max_kl_base": 99}
+        config |= {"max_kl_step": 99, "max_kl_base": 99, "credit_decay": 1.0, "epsilon": 0.2}
         return stage(name, optimise, **(config | changes)), tmp_path / name
 
     return run
@@ -138,7 +140,24 @@ def test_each_method_has_a_pace_of_its_own_until_told_otherwise(tmp_path):
 
     assert pace(method="grpo").learning_rate < pace(method="dpo").learning_rate
     assert pace(method="grpo", learning_rate=0.5) == replace(pace(method="grpo"), learning_rate=0.5)
-    assert pace(method="dpo", beta=0.0).beta == 0.0
+    assert pace(method="rloo", beta=0.0).beta == 0.0
+    with pytest.raises(ValueError, match="dpo learns nothing at β = 0"):
+        pace(method="dpo", beta=0.0)
+
+
+def test_the_base_is_read_before_each_token_and_of_each_token(scored, tiny_model):
+    """A state one token off would give another distribution for the token."""
+    samples = [sample for sample, _ in read_scores(scored())][:4]
+    replies = [Reply(row.prompt_token_ids, row.token_ids) for row in samples]
+    model = load_policy(tiny_model, None, 4, TARGETS)
+    expected = base_logprobs(model, [row.prompt for row in replies], [row.tokens for row in replies], 256)
+    head = model.get_output_embeddings().weight.float()
+    for reply, logprobs, (found, states) in zip(
+        replies, expected, read_base(model, replies, 256), strict=True
+    ):
+        assert torch.allclose(found, logprobs)
+        said = (states.float() @ head.T).log_softmax(-1)
+        assert torch.allclose(said[range(len(reply.tokens)), reply.tokens], logprobs, atol=2e-2)
 
 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "online_dpo"])

@@ -113,6 +113,14 @@ def test_a_program_that_cannot_even_load_says_why_when_it_is_run(run):
         run.stage("gone", "missing", {})
 
 
+def test_a_program_that_was_killed_as_it_stood_by_is_started_again(run):
+    run.stand_by("steps")
+    loaded = next(iter(run._standing_by.values()))
+    loaded.kill()
+    loaded.wait()
+    assert run.stage("wait", "steps", {"seconds": 0.0}).metrics == {"answer": 42}
+
+
 def test_what_stood_by_in_vain_is_stopped(run):
     run.stand_by("steps")
     loaded = next(iter(run._standing_by.values())).pid

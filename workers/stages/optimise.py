@@ -16,10 +16,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from datasets import Dataset
+from pydantic import model_validator
 from torch import Tensor
 from transformers import AutoTokenizer
 from trl.trainer.dpo_config import DPOConfig
@@ -34,7 +35,7 @@ from workers import policy_data, policy_objectives
 from workers.credit import deal_out, looks
 from workers.datasets import for_judge
 from workers.device import device
-from workers.labels import Label, Sample, read_labels, read_scores
+from workers.labels import Label, read_labels, read_scores
 from workers.packing import IGNORED, Reply, install
 from workers.policy_data import Rollouts, Tokens
 from workers.policy_model import (
@@ -66,12 +67,14 @@ class Pace:
     learning_rate: float
     beta: float
     batch: int
+    max_kl_step: float
 
 
 class Config(StageConfig):
-    """`learning_rate`, `beta`, `batch`: None for the method's own, see `PACES`. `beta`: weight of the KL to
-    the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per nat). `batch`: replies a step.
-    `budget`: tokens in one pass of the model. `epsilon`: how far a token's importance ratio may be from 1.
+    """`learning_rate`, `beta`, `batch`, `max_kl_step`: None for the method's own, see `PACES`. `beta`: weight
+    of the KL to the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per nat). `batch`:
+    replies a step. `budget`: tokens in one pass of the model. `epsilon`: how far a token's importance ratio
+    may be from 1.
 
     `pairs`: pairs a prompt that online_dpo makes of its K replies. `people`: people's newest comparisons that
     it takes beside them, at most; they are pairs too, and more often right than those of a young reward
@@ -101,16 +104,22 @@ class Config(StageConfig):
     pairs: int = 1
     people: int = 0
     chosen_weight: float = 0.0
-    credit_decay: float = 1.0
-    epsilon: float = 0.2
+    credit_decay: float = 0.7
+    epsilon: float = 1.5
     sft_weight: float = 0.0
-    max_kl_step: float = 0.3
-    max_kl_base: float = 0.5
+    max_kl_step: float | None = None
+    max_kl_base: float = 0.45
     check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
     probes: int = 4
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _need_beta(self) -> Self:
+        if self.pace.beta == 0 and self.method in (Method.online_dpo, Method.dpo, Method.kto):
+            raise ValueError(f"{self.method} learns nothing at β = 0: take more")
+        return self
 
     @property
     def pace(self) -> Pace:
@@ -119,6 +128,7 @@ class Config(StageConfig):
             own.learning_rate if self.learning_rate is None else self.learning_rate,
             own.beta if self.beta is None else self.beta,
             own.batch if self.batch is None else self.batch,
+            own.max_kl_step if self.max_kl_step is None else self.max_kl_step,
         )
 
 
@@ -141,20 +151,19 @@ class Round:
     def refer_to(self, rows: Sequence[int]) -> None:
         """Let the samples `rows` have the base's log-probabilities, once each."""
         rows = [row for row in rows if not len(self.data.reference[row])]
-        found = self.base([_reply(self.data, row) for row in rows])
-        reference = list(self.data.reference)
-        for row, logprobs in zip(rows, found, strict=True):
-            reference[row] = logprobs
-        self.data = replace(self.data, reference=reference)
+        self._remember(rows, self.base([_reply(self.data, row) for row in rows]))
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
         """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each."""
         found = read_base(self.model, [_reply(self.data, row) for row in rows], self.config.budget)
-        reference = list(self.data.reference)
-        for row, (logprobs, _) in zip(rows, found, strict=True):
-            reference[row] = logprobs
-        self.data = replace(self.data, reference=reference)
+        self._remember(rows, [logprobs for logprobs, _ in found])
         return [states for _, states in found]
+
+    def _remember(self, rows: Sequence[int], logprobs: Sequence[Tensor]) -> None:
+        reference = list(self.data.reference)
+        for row, found in zip(rows, logprobs, strict=True):
+            reference[row] = found
+        self.data = replace(self.data, reference=reference)
 
     def base(self, replies: Sequence[Reply]) -> list[Tensor]:
         prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
@@ -163,11 +172,6 @@ class Round:
     def mine(self, replies: Sequence[Reply]) -> list[Tensor]:
         prompts, tokens = [reply.prompt for reply in replies], [reply.tokens for reply in replies]
         return reply_logprobs(self.model, prompts, tokens, self.config.budget)
-
-    def looks(self, sample: Sample) -> Tensor:
-        """How a reply looks before each of its tokens, (t, style features)."""
-        ids = sample.token_ids
-        return looks([str(self.tokenizer.decode(ids[:end])) for end in range(len(ids))])
 
     def distance(self) -> Distance:
         """How far the policy is from the one that sampled and from the base, by the watched replies."""
@@ -209,8 +213,8 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
 def held(config: Config) -> str:
     """Why a policy stayed where it was, though it was trained."""
     return (
-        f"even a small step leaves the bounds on the KL: {config.max_kl_step} nats a token from the policy "
-        f"that sampled, {config.max_kl_base} from the base (THUMBWHEEL_OPTIMISE_MAX_KL_STEP, …_BASE)"
+        f"even a small step leaves the bounds on the KL: {config.pace.max_kl_step} nats a token from the "
+        f"policy that sampled, {config.max_kl_base} from the base (THUMBWHEEL_OPTIMISE_MAX_KL_STEP, …_BASE)"
     )
 
 
@@ -381,12 +385,12 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 
 
 PACES: dict[Method, Pace] = {
-    Method.rloo: Pace(2.5e-4, 0.02, 32),
-    Method.grpo: Pace(2.5e-4, 0.02, 32),
-    Method.online_dpo: Pace(1e-3, 0.1, 16),
-    Method.dpo: Pace(1e-3, 0.1, 16),
-    Method.kto: Pace(1e-3, 0.1, 16),
-    Method.best_of_n: Pace(1e-3, 0.0, 16),
+    Method.rloo: Pace(2.5e-4, 0.02, 32, 0.06),
+    Method.grpo: Pace(2.5e-4, 0.02, 32, 0.06),
+    Method.online_dpo: Pace(1e-3, 0.1, 16, 0.15),
+    Method.dpo: Pace(1e-3, 0.1, 16, 0.15),
+    Method.kto: Pace(1e-3, 0.1, 16, 0.15),
+    Method.best_of_n: Pace(1e-3, 0.0, 16, 0.15),
 }
 
 
@@ -493,15 +497,15 @@ def policy_batch(work: Round) -> tuple[dict[str, Tensor], list[Tensor], int]:
 
 
 def dealt_out(work: Round, advantages: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, float]:
-    """Each token's advantage, (n, t) padded on the right, in units of their standard deviation, from those of
-    whole groups' replies, (n,), in the order of `policy_batch`; and the share that the values explain."""
+    """Each token's advantage, (n, t) padded on the right, from those of whole groups' replies, (n,), in the
+    order of `policy_batch`; and the share that the values explain."""
     groups, _ = policy_data.full_groups(work.data)
     samples = [work.data.samples[row] for group in groups for row in group]
-    style = [work.looks(sample) for sample in samples] if work.config.credit_decay < 1 else []
+    decay = work.config.credit_decay
+    style = [looks(work.tokenizer, sample.token_ids) for sample in samples] if decay < 1 else []
     prompts = [str(sample.prompt_id) for sample in samples]
-    credit = deal_out(states, style, advantages, prompts, work.config.credit_decay, work.config.seed)
-    unit = float(torch.cat(credit.advantages).std()) + 1e-4
-    return pad([part / unit for part in credit.advantages], padding_value=0), credit.explained
+    credit = deal_out(states, style, advantages, prompts, decay, work.config.seed)
+    return pad(credit.advantages, padding_value=0), credit.explained
 
 
 def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear, dict[str, Any]]:
@@ -510,7 +514,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         model.delete_adapter("ref")  # TRL's copy of the adapter; without it the reference is the base
     install(model.get_base_model(), config.budget)
     trainable = assert_trainable(model)
-    bound = Distance(config.max_kl_step, config.max_kl_base)
+    bound = Distance(config.pace.max_kl_step, config.max_kl_base)
     guard = KeepNear(model, work.distance, bound, config.check_every)
     trainer.add_callback(guard)
     if config.sft_weight > 0:
