@@ -10,6 +10,8 @@ from workers.folds import units
 from workers.gate import Verdict
 from workers.statistics import Interval, bootstrap_interval
 
+SURELY = 0.95  # one-sided: of the holdout's veto
+
 
 @dataclass(frozen=True)
 class RewardEvidence:
@@ -61,9 +63,10 @@ def paired_gain(new: RewardEvidence, old: RewardEvidence | None, confidence: flo
     )
 
 
-def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
-    """Accept a reward model that predicts the same held-out labels better than the one it replaces; a first
-    one, than chance.
+def judge_reward(gain: Gain | None, first: bool, confidence: float, holdout: Gain | None = None) -> Verdict:
+    """Accept a reward model that predicts the same unseen labels better than the one it replaces; a first
+    one, than chance. `holdout`: the gain on those of them that nobody learns from, which have a veto: it may
+    not be surely worse there (`SURELY`).
 
     By log loss, which moves with every label, in a one-sided paired test: the gain has to lie above 0 with
     the probability `confidence`. What is refused costs little: the labels stay new, and the next job has
@@ -74,9 +77,11 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
     what = "chance" if first else "the live one"
     if gain is None:
         if first:
-            return Verdict(True, ["there are no two held-out labels yet: accepted unseen"])
-        return Verdict(False, ["there are no two held-out labels to compare with the live one on: it stays"])
-    said = f"log loss {gain.new:.3f} against {gain.old:.3f} of {what} on {gain.labels} held-out labels"
+            return Verdict(
+                True, ["there are no two labels yet that its members did not learn from: accepted untested"]
+            )
+        return Verdict(False, ["there are no two unseen labels to compare with the live one on: it stays"])
+    said = f"log loss {gain.new:.3f} against {gain.old:.3f} of {what} on {gain.labels} unseen labels"
     if gain.conversations == 1:
         said += " of one conversation, each taken for itself"
     if not math.isfinite(gain.mean):
@@ -86,6 +91,14 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float) -> Verdict:
     if gain.interval[0] <= 0:
         return Verdict(
             False, [f"not surely better than {what}: {said}, which is too little at {confidence:.0%}"]
+        )
+    if holdout is not None and holdout.interval[1] < 0:
+        return Verdict(
+            False,
+            [
+                f"surely worse than {what} on the holdout alone: log loss {holdout.new:.3f} against "
+                f"{holdout.old:.3f} on its {holdout.labels} labels"
+            ],
         )
     return Verdict(True, [said])
 

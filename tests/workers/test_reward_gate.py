@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from workers.reward_gate import (
+    SURELY,
     Bin,
     RewardEvidence,
     auroc,
@@ -32,6 +33,21 @@ def test_a_first_reward_model_must_beat_chance():
     assert accepted(evidence([0.3] * 20), None)
     assert not accepted(evidence([0.9] * 20), None)
     assert not accepted(evidence([math.nan] * 3), None)
+
+
+def test_one_that_is_surely_worse_on_the_holdout_alone_does_not_pass():
+    new, old = evidence([0.3] * 40), evidence([0.5] * 40)
+    gain = paired_gain(new, old, 0.8)
+    worse = paired_gain(evidence([0.6] * 12), evidence([0.5] * 12), SURELY)
+    found = judge_reward(gain, False, 0.8, holdout=worse)
+    assert not found.accepted
+    assert (
+        "surely worse than the live one on the holdout alone: log loss 0.600 against 0.500"
+        in found.reasons[0]
+    )
+    mixed = paired_gain(evidence([0.6, 0.4] * 6), evidence([0.5] * 12), SURELY)
+    assert judge_reward(gain, False, 0.8, holdout=mixed).accepted
+    assert judge_reward(gain, False, 0.8, holdout=None).accepted
 
 
 def test_a_reward_model_must_beat_the_one_it_replaces_on_the_same_labels():

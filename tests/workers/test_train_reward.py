@@ -5,6 +5,7 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
+from workers.datasets import for_judge
 from workers.labels import Label, Sample, write_labels
 from workers.reward_model import RewardModel, Texts
 from workers.scoring import read_shape, score_samples
@@ -84,7 +85,7 @@ def test_liars_are_not_believed_and_a_worse_one_does_not_replace_a_better(train)
     assert good["accepted"]
     worse, _ = train("worse", labels(64, seed=3, right=0.0), labels(24, seed=2), init=folder)
     assert not worse["accepted"]
-    assert "the live one" in worse["reasons"][0]
+    assert "surely worse than the live one on the holdout alone" in worse["reasons"][0]
     assert worse["previous"]["log_loss"] == pytest.approx(good["holdout"]["log_loss"], abs=1e-4)
 
 
@@ -140,7 +141,10 @@ def test_what_a_version_is_worth_is_reported(train):
     assert metrics["agreement"]["same_order"] > 0.8
     assert metrics["agreement"]["correlation"] > 0.5
     assert metrics["gain"]["interval"][0] > 0
-    assert metrics["gain"]["labels"] == 24
+    judged = sum(map(for_judge, labels(64, seed=1)))
+    assert metrics["gain"]["labels"] == 24 + judged > 24, "no member learns from what the judge learns from"
+    assert metrics["unseen"]["pairs"] + metrics["unseen"]["thumbs"] == 24 + judged
+    assert metrics["unseen"]["pair_accuracy"] > 0.8
 
 
 def test_what_a_thumb_takes_is_learnt_and_kept_and_gone_on_with(train):

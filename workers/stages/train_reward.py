@@ -5,7 +5,8 @@
 One scalar r(x, y) a member, trained on comparisons (Bradley-Terry) and thumbs (logistic) at once. The members
 see two thirds of the conversations, the judge the other third: it never rewards, so it can be asked who is
 better. From `init` it goes on where the live version stands. `warm` is the members' average. Accepted only if
-it predicts the holdout better than `init`, by a paired test.
+it predicts better than `init` what the members of neither have seen, the holdout and the judge's labels, by a
+paired test.
 
 Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 passes at `upper` 1 ordered
 0.67 of 495 unseen pairs as the raters' taste does, 6 passes at `upper` 3 as many, in 163 s of CPU instead of
@@ -19,13 +20,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from workers import reward_gate, reward_report, reward_trainer, warm
 from workers.datasets import for_judge
 from workers.labels import Label, newest, read_labels
 from workers.reward_model import JUDGE, RewardModel, Texts, member_names
-from workers.reward_report import Version
+from workers.reward_report import Floats, Version
 from workers.reward_trainer import LabelFeatures, Training, label_features, style_head
 from workers.scoring import Shape, read_shape
 from workers.stage import Stage, StageConfig, StageError, run, write_json
@@ -83,12 +85,37 @@ class Bench:
     features: LabelFeatures
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """People's labels that no member learns from, in any version: the holdout, and what the judge alone
+    learns from."""
+
+    holdout: list[Label]
+    features: LabelFeatures
+    judged: list[Label]
+    judged_features: LabelFeatures
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One version on both."""
+
+    holdout: Version
+    judged: Version
+
+    def logits(self, held: Unseen) -> Floats:
+        """The members' mean, of the holdout's labels and then of the judge's."""
+        members = self.holdout.members
+        parts = self.holdout.logits(held.holdout, members), self.judged.logits(held.judged, members)
+        return np.concatenate(parts)
+
+
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     started = time.monotonic()
     train, holdout = people(config)
     extra = by_ai(config, holdout)
     bench = set_up(config, stage, [*train, *extra])
-    held = label_features(bench.model, bench.texts, holdout)
+    held = Unseen(holdout, label_features(bench.model, bench.texts, holdout), *judged(bench))
     old = live(bench, held)
     read = time.monotonic()
     losses, thumbs = {}, {}
@@ -97,14 +124,14 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         losses[name], thumbs[name] = train_adapter(bench, name, number)
     trained = time.monotonic()
     new = finish(bench, held, thumbs)
-    found = verdict(config, train, holdout, new, old)
+    found = verdict(config, train, held, new, old)
     (stage.path("reward") / RELIABILITY).parent.mkdir(exist_ok=True)
     write_json(stage.path("reward") / RELIABILITY, found["holdout"]["reliability"])
     return found | {
         "train_labels": len(train),
         "ai_labels": len(extra),
         "train_loss": losses,
-        "thumbs": {name: asdict(scale) for name, scale in new.thumbs.items()},
+        "thumbs": {name: asdict(scale) for name, scale in new.holdout.thumbs.items()},
         "seconds": {"reading": read - started, "training": trained - read},
     }
 
@@ -143,7 +170,19 @@ def shape_of(config: Config) -> Shape:
     )
 
 
-def live(bench: Bench, held: LabelFeatures) -> Version | None:
+def judged(bench: Bench) -> tuple[list[Label], LabelFeatures]:
+    """People's labels that the judge learns from and the members do not, with weights as the holdout's: 1 on
+    average."""
+    own = [
+        row
+        for row, label in enumerate(bench.labels)
+        if bench.config.judge and label.source != "ai" and for_judge(label)
+    ]
+    labels = of_unit_weight([bench.labels[row] for row in own]) if own else []
+    return labels, [bench.features[row] for row in own]
+
+
+def live(bench: Bench, held: Unseen) -> Measured | None:
     """The version to go on from, loaded and measured with the style heads that it came with, before any is
     fitted anew; None for a first one."""
     init = bench.config.init
@@ -151,13 +190,21 @@ def live(bench: Bench, held: LabelFeatures) -> Version | None:
         return None
     for name in bench.names:
         bench.model.load(name, init, trainable=True)
-    return on_holdout(bench, held, bench.names, read_thumbs(init, bench.names))
+    return measured(bench, held, bench.names, read_thumbs(init, bench.names))
 
 
-def on_holdout(
-    bench: Bench, held: LabelFeatures, names: Sequence[str], thumbs: Mapping[str, ThumbScale]
+def measured(bench: Bench, held: Unseen, names: Sequence[str], thumbs: Mapping[str, ThumbScale]) -> Measured:
+    """Of the judge's labels its members only."""
+    return Measured(
+        scored(bench, held.features, names, thumbs),
+        scored(bench, held.judged_features, bench.shape.members, thumbs),
+    )
+
+
+def scored(
+    bench: Bench, features: LabelFeatures, names: Sequence[str], thumbs: Mapping[str, ThumbScale]
 ) -> Version:
-    flat = [pair[0] for pair in held] + [pair[1] for pair in held if len(pair) == 2]
+    flat = [pair[0] for pair in features] + [pair[1] for pair in features if len(pair) == 2]
     rewards = {name: bench.model.score(flat, name).double().numpy() for name in names}
     return Version(bench.shape.members, rewards, thumbs)
 
@@ -198,7 +245,7 @@ def style_scale(bench: Bench) -> Scale:
     return Scale.of([reply.style for replies in bench.features for reply in replies])
 
 
-def finish(bench: Bench, held: LabelFeatures, thumbs: Mapping[str, ThumbScale]) -> Version:
+def finish(bench: Bench, held: Unseen, thumbs: Mapping[str, ThumbScale]) -> Measured:
     """The whole version, saved: the members' average too, and what all adapters were built with."""
     folder, members = bench.stage.path("reward"), bench.shape.members
     warm.average(folder, members)
@@ -208,7 +255,7 @@ def finish(bench: Bench, held: LabelFeatures, thumbs: Mapping[str, ThumbScale]) 
     scales = {**thumbs, WARM: mean_scale([thumbs[name] for name in members])}
     bench.shape.write(folder)
     write_thumbs(folder, scales)
-    return on_holdout(bench, held, [*bench.names, WARM], scales)
+    return measured(bench, held, [*bench.names, WARM], scales)
 
 
 def rows_of(name: str, labels: Sequence[Label], judge: bool) -> list[int]:
@@ -230,23 +277,30 @@ def of_unit_weight(labels: Sequence[Label]) -> list[Label]:
 
 
 def verdict(
-    config: Config, train: Sequence[Label], holdout: Sequence[Label], new: Version, old: Version | None
+    config: Config, train: Sequence[Label], held: Unseen, new: Measured, old: Measured | None
 ) -> dict[str, Any]:
-    """metrics.json: whether the new version is accepted, and both versions on the holdout."""
-    blind = reward_report.base_rate(train)
-    logits = new.logits(holdout, new.members)
-    now, metrics = reward_report.measure(holdout, logits, blind)
-    before, previous = (
-        (None, None)
-        if old is None
-        else reward_report.measure(holdout, old.logits(holdout, old.members), blind)
-    )
+    """metrics.json: whether the new version is accepted, and both versions on the holdout.
+
+    What decides is measured on all labels that the members of neither version learnt from, which is twice as
+    many as the holdout has.
+    """
+    blind, holdout, version = reward_report.base_rate(train), held.holdout, new.holdout
+    unseen = [*holdout, *held.judged]
+    now, wide = reward_report.measure(unseen, new.logits(held), blind)
+    logits = version.logits(holdout, version.members)
+    own, metrics = reward_report.measure(holdout, logits, blind)
+    before, own_before, previous = None, None, None
+    if old is not None:
+        before, _ = reward_report.measure(unseen, old.logits(held), blind)
+        theirs = old.holdout.logits(holdout, old.holdout.members)
+        own_before, previous = reward_report.measure(holdout, theirs, blind)
     gain = reward_gate.paired_gain(now, before, config.confidence)
-    decision = reward_gate.judge_reward(gain, old is None, config.confidence)
+    on_holdout = reward_gate.paired_gain(own, own_before, reward_gate.SURELY)
+    decision = reward_gate.judge_reward(gain, old is None, config.confidence, on_holdout)
     alone = {
-        name: reward_report.measure(holdout, new.logits(holdout, [name]), blind)[1]
-        for name in new.rewards
-        if name not in new.members
+        name: reward_report.measure(holdout, version.logits(holdout, [name]), blind)[1]
+        for name in version.rewards
+        if name not in version.members
     }
     return {
         "accepted": decision.accepted,
@@ -254,10 +308,11 @@ def verdict(
         "gain": None if gain is None else asdict(gain),
         "holdout": metrics,
         "previous": previous,
+        "unseen": {key: value for key, value in wide.items() if key != "reliability"},
         **alone,
         "on_policy": reward_report.on_policy(holdout, logits, config.policy),
         "length_only": reward_report.length_only(train, holdout),
-        "agreement": reward_report.agreement(holdout, [new.rewards[name] for name in new.members]),
+        "agreement": reward_report.agreement(holdout, [version.rewards[name] for name in version.members]),
     }
 
 
