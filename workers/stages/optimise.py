@@ -35,7 +35,7 @@ from workers import policy_data, policy_objectives
 from workers.credit import deal_out, looks
 from workers.datasets import for_judge
 from workers.device import device
-from workers.labels import Label, read_labels, read_scores
+from workers.labels import Label, Sample, read_labels, read_scores
 from workers.packing import IGNORED, Reply, install
 from workers.policy_data import Rollouts, Tokens
 from workers.policy_model import (
@@ -222,46 +222,46 @@ Made = tuple[Any, dict[str, Any]]  # a trainer, and figures for metrics.json
 
 
 def rloo(work: Round) -> Made:
-    batch, states, k = policy_batch(work)
-    groups = len(states) // k
+    groups = policy_batch(work)
+    batch, k = groups.batch, groups.k
     log_ratio = batch.pop("log_ratio")
     advantages = policy_objectives.rloo_advantages(
         batch.pop("rewards").view(-1, k), log_ratio.view(-1, k), work.config.pace.beta, scale=True
     )
-    batch["advantages"], credit = dealt_out(work, advantages.flatten(), states)
+    batch["advantages"], credit = dealt_out(work, groups, advantages)
     trainer = SampledRLOO(
         batch=batch,
         epsilon=work.config.epsilon,
         model=work.model,
         processing_class=work.tokenizer,
-        train_dataset=Dataset.from_dict({"prompt": list(range(groups))}),
+        train_dataset=Dataset.from_dict({"prompt": list(range(groups.count))}),
         args=RLOOConfig(
-            **common_arguments(work), **rollout_arguments(work.config, groups, k), beta=0.0
+            **common_arguments(work), **rollout_arguments(work.config, groups.count, k), beta=0.0
         ),  # the KL is in the advantages already
     )
-    return trainer, {"groups": groups, "k": k, "credit": credit}
+    return trainer, {"groups": groups.count, "k": k, "credit": credit}
 
 
 def grpo(work: Round) -> Made:
-    batch, states, k = policy_batch(work)
-    groups = len(states) // k
+    groups = policy_batch(work)
+    batch, k = groups.batch, groups.k
     del batch["log_ratio"], batch["mean_tokens"]
     advantages = policy_objectives.grpo_advantages(batch.pop("rewards").view(-1, k))
-    batch["advantages"], credit = dealt_out(work, advantages.flatten(), states)
+    batch["advantages"], credit = dealt_out(work, groups, advantages)
     trainer = SampledGRPO(
         batch=batch,
         model=work.model,
         processing_class=work.tokenizer,
-        train_dataset=Dataset.from_dict({"prompt": list(range(groups))}),
+        train_dataset=Dataset.from_dict({"prompt": list(range(groups.count))}),
         args=GRPOConfig(
             **common_arguments(work),
-            **rollout_arguments(work.config, groups, k),
+            **rollout_arguments(work.config, groups.count, k),
             beta=work.config.pace.beta,
             epsilon=work.config.epsilon,
             loss_type="bnpo",
         ),
     )
-    return trainer, {"groups": groups, "k": k, "credit": credit}
+    return trainer, {"groups": groups.count, "k": k, "credit": credit}
 
 
 def online_dpo(work: Round) -> Made:
@@ -462,10 +462,23 @@ def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
     }
 
 
-def policy_batch(work: Round) -> tuple[dict[str, Tensor], list[Tensor], int]:
-    """All replies, group by group, as TRL's policy gradients want them: prompts padded left, completions
-    right. And what the base sees before each of a reply's tokens, (t, d), or (t, 0) where nobody looks; and
-    the number of replies in a group."""
+@dataclass(frozen=True)
+class Groups:
+    """All replies, group by group, `k` in each. `batch`: as TRL's policy gradients want them, prompts padded
+    left, completions right; `states`: what the base sees before each of a reply's tokens, (t, d), or (t, 0)
+    where nobody looks."""
+
+    batch: dict[str, Tensor]
+    samples: list[Sample]
+    states: list[Tensor]
+    k: int
+
+    @property
+    def count(self) -> int:
+        return len(self.samples) // self.k
+
+
+def policy_batch(work: Round) -> Groups:
     groups, k = policy_data.full_groups(work.data)
     rows = [row for group in groups for row in group]
     samples = [work.data.samples[row] for row in rows]
@@ -479,7 +492,7 @@ def policy_batch(work: Round) -> tuple[dict[str, Tensor], list[Tensor], int]:
     prompts = [torch.tensor(sample.prompt_token_ids) for sample in samples]
     replies = [torch.tensor(sample.token_ids) for sample in samples]
     pad_id = work.tokenizer.pad_token_id
-    return (
+    return Groups(
         {
             "prompt_ids": pad(prompts, padding_value=pad_id, padding_side="left"),
             "prompt_mask": pad([torch.ones_like(p) for p in prompts], padding_value=0, padding_side="left"),
@@ -491,20 +504,19 @@ def policy_batch(work: Round) -> tuple[dict[str, Tensor], list[Tensor], int]:
             "log_ratio": torch.stack([(o - r).sum() for o, r in zip(old, reference, strict=True)]),
             "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
         },
+        samples,
         states,
         k,
     )
 
 
-def dealt_out(work: Round, advantages: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, float]:
-    """Each token's advantage, (n, t) padded on the right, from those of whole groups' replies, (n,), in the
-    order of `policy_batch`; and the share that the values explain."""
-    groups, _ = policy_data.full_groups(work.data)
-    samples = [work.data.samples[row] for group in groups for row in group]
+def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, float]:
+    """Each token's advantage, (n, t) padded on the right, from those of the groups' replies, (n / k, k); and
+    the share that the values explain."""
     decay = work.config.credit_decay
-    style = [looks(work.tokenizer, sample.token_ids) for sample in samples] if decay < 1 else []
-    prompts = [str(sample.prompt_id) for sample in samples]
-    credit = deal_out(states, style, advantages, prompts, decay, work.config.seed)
+    style = [looks(work.tokenizer, sample.token_ids) for sample in groups.samples] if decay < 1 else []
+    prompts = [str(sample.prompt_id) for sample in groups.samples]
+    credit = deal_out(groups.states, style, advantages.flatten(), prompts, decay, work.config.seed)
     return pad(credit.advantages, padding_value=0), credit.explained
 
 
