@@ -148,10 +148,19 @@ def _no_reward(*_: Any, **__: Any) -> list[float | None]:
 
 @dataclass(frozen=True)
 class Distance:
-    """KL of the policy in nats a token: `step` to the policy that sampled, `base` to the base."""
+    """How far the policy has gone. KL in nats a token: `step` to the policy that sampled, `base` to the base.
+    `plain`: the rise of the reference texts' negative log-likelihood, as a share of the base's."""
 
     step: float
     base: float
+    plain: float
+
+    def __le__(self, bound: "Distance") -> bool:
+        return self.step <= bound.step and self.base <= bound.base and self.plain <= bound.plain
+
+    def or_as_far_as(self, other: "Distance") -> "Distance":
+        """The wider bound of both in each of them."""
+        return Distance(max(self.step, other.step), max(self.base, other.base), max(self.plain, other.plain))
 
 
 class KeepNear(TrainerCallback):
@@ -169,7 +178,7 @@ class KeepNear(TrainerCallback):
         self._measure, self._every = measure, every
         self._kept = self._copy()
         begin = measure()
-        self._bound = Distance(max(bound.step, begin.step), max(bound.base, begin.base))
+        self._bound = bound.or_as_far_as(begin)
         self.measured = [(0, begin)]
         self.cut = False
 
@@ -188,7 +197,7 @@ class KeepNear(TrainerCallback):
     def _within(self, step: int) -> bool:
         found = self._measure()
         self.measured.append((step, found))
-        return found.step <= self._bound.step and found.base <= self._bound.base
+        return found <= self._bound
 
     def _go_back(self, step: int) -> None:
         far = self._copy()

@@ -155,6 +155,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
                 "scores": scores,
                 "max_kl_step": 9.0,
                 "max_kl_base": 9.0,
+                "max_nll_rise": 9.0,
                 **CHOICES[choice],
             }
             began = time.monotonic()

@@ -89,7 +89,8 @@ def run(stage, tiny_model, tmp_path):
     def run(name, method, scores, init=None, **changes):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
         config |= {"learning_rate": 1e-2, "beta": 0.1, "epochs": 2, "batch": 8}
-        config |= {"max_kl_step": 99, "max_kl_base": 99, "credit_decay": 1.0, "epsilon": 0.2}
+        config |= {"max_kl_step": 99, "max_kl_base": 99, "max_nll_rise": 99}
+        config |= {"credit_decay": 1.0, "epsilon": 0.2}
         return stage(name, optimise, **(config | changes)), tmp_path / name
 
     return run
@@ -235,17 +236,18 @@ def test_the_preferred_reply_becomes_likelier_where_its_own_likelihood_counts(ru
     assert kindness(tiny_model, with_it / "adapter") > kindness(tiny_model) + 0.5
 
 
-def test_a_round_that_leaves_the_bound_on_the_kl_is_cut_short_and_gone_back(run, scored, tiny_model):
+@pytest.mark.parametrize("figure", ["kl_step", "kl_base", "nll_rise"])
+def test_a_round_that_leaves_a_bound_is_cut_short_and_gone_back(run, scored, tiny_model, figure):
     scores = scored()
     free, _ = run("free", "online_dpo", scores, epochs=4, check_every=2)
-    bound = free["kl_step"] / 4
-    held, folder = run("held", "online_dpo", scores, epochs=4, check_every=2, max_kl_step=bound)
+    bound = free[figure] / 4
+    held, folder = run("held", "online_dpo", scores, epochs=4, check_every=2, **{f"max_{figure}": bound})
     assert not free["cut_short"]
     assert held["cut_short"]
     assert held["steps"] < free["steps"]
-    assert 0 < held["kl_step"] <= bound
+    assert 0 < held[figure] <= bound
     curve = json.loads((folder / "curve.json").read_text())
-    assert curve[-1]["kl_step"] == pytest.approx(held["kl_step"])
+    assert curve[-1]["kl" if figure == "kl_base" else figure] == pytest.approx(held[figure])
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
 
 

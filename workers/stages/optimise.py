@@ -8,7 +8,8 @@ gradients with a leave-one-out or a group baseline), `online_dpo` (the best of K
 TRL's trainer (see `workers.policy_trainers`), and each may take a share of SFT on well-rated replies. The
 reference is always the base, never the last adapter, so KL does not start again with every cycle.
 
-How far the policy goes is measured on a few of the samples all the while, and bounded (see `KeepNear`).
+How far the policy goes is measured on a few of the samples and on the reference texts all the while, and
+bounded (see `KeepNear`).
 """
 
 import math
@@ -57,6 +58,7 @@ from workers.policy_trainers import (
     SampledRLOO,
     SampledSFT,
 )
+from workers.references import read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
 
@@ -85,7 +87,8 @@ class Config(StageConfig):
 
     `top_layers`: the share of the layers, from the top, that a new adapter is on. `max_kl_step`,
     `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats a token,
-    measured on `watched` replies every `check_every` steps.
+    measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely the
+    reference texts may become than to the base, as a share, measured along with it.
     """
 
     base_model: str
@@ -109,6 +112,7 @@ class Config(StageConfig):
     sft_weight: float = 0.0
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
+    max_nll_rise: float = 0.018
     check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
@@ -147,6 +151,8 @@ class Round:
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
+        self.plain = [self.tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
+        self.plain_nll = _nll(self.base(self.plain))
 
     def refer_to(self, rows: Sequence[int]) -> None:
         """Let the samples `rows` have the base's log-probabilities, once each."""
@@ -174,13 +180,16 @@ class Round:
         return reply_logprobs(self.model, prompts, tokens, self.config.budget)
 
     def distance(self) -> Distance:
-        """How far the policy is from the one that sampled and from the base, by the watched replies."""
-        now = torch.cat(self.mine([_reply(self.data, row) for row in self.watched]))
+        """How far the policy is from the one that sampled and from the base, by the watched replies and the
+        reference texts."""
+        said = self.mine([*(_reply(self.data, row) for row in self.watched), *self.plain])
+        now = torch.cat(said[: len(self.watched)])
         sampled = torch.cat([torch.tensor(self.data.samples[row].logprobs) for row in self.watched])
         base = torch.cat([self.data.reference[row] for row in self.watched])
         return Distance(
             step=float(policy_objectives.kl_k3(now - sampled)),
             base=float(policy_objectives.kl_weighted(now - base, now - sampled)),
+            plain=_nll(said[len(self.watched) :]) / self.plain_nll - 1,
         )
 
 
@@ -213,8 +222,9 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
 def held(config: Config) -> str:
     """Why a policy stayed where it was, though it was trained."""
     return (
-        f"even a small step leaves the bounds on the KL: {config.pace.max_kl_step} nats a token from the "
-        f"policy that sampled, {config.max_kl_base} from the base (THUMBWHEEL_OPTIMISE_MAX_KL_STEP, …_BASE)"
+        f"even a small step leaves the bounds: a KL of {config.pace.max_kl_step} nats a token from the "
+        f"policy that sampled, of {config.max_kl_base} from the base, plain text {config.max_nll_rise:.1%} "
+        "less likely (THUMBWHEEL_OPTIMISE_MAX_KL_STEP, …_MAX_KL_BASE, THUMBWHEEL_EVALUATE_MAX_NLL_RISE)"
     )
 
 
@@ -526,7 +536,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         model.delete_adapter("ref")  # TRL's copy of the adapter; without it the reference is the base
     install(model.get_base_model(), config.budget)
     trainable = assert_trainable(model)
-    bound = Distance(config.pace.max_kl_step, config.max_kl_base)
+    bound = Distance(config.pace.max_kl_step, config.max_kl_base, config.max_nll_rise)
     guard = KeepNear(model, work.distance, bound, config.check_every)
     trainer.add_callback(guard)
     if config.sft_weight > 0:
@@ -546,6 +556,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         "grad_norm": max(float(entry["grad_norm"]) for entry in steps),
         "kl_step": last.step,
         "kl_base": last.base,
+        "nll_rise": last.plain,
         "cut_short": guard.cut,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
@@ -561,13 +572,15 @@ _CURVE = {
 
 
 def curve(steps: Sequence[dict[str, Any]], guard: KeepNear) -> list[dict[str, Any]]:
-    """Step by step what was logged; `kl` (to the base) and `kl_step` where they were measured."""
+    """Step by step what was logged; `kl` (to the base), `kl_step` and `nll_rise` where they were measured."""
     rows: dict[int, dict[str, Any]] = {}
     for entry in steps:
         named = {name: entry[key] for key, name in _CURVE.items() if key in entry}
         rows[entry["step"]] = {"step": entry["step"], **named}
     for step, distance in guard.measured:
-        rows.setdefault(step, {"step": step}).update(kl=distance.base, kl_step=distance.step)
+        rows.setdefault(step, {"step": step}).update(
+            kl=distance.base, kl_step=distance.step, nll_rise=distance.plain
+        )
     return [rows[step] for step in sorted(rows)]
 
 
@@ -606,6 +619,11 @@ def probe(work: Round) -> list[dict[str, Any]]:
 def _not_the_judges(labels: Sequence[Label]) -> list[Label]:
     """Without those that the judge learns from: it could not judge a policy that learnt them too."""
     return [label for label in labels if not for_judge(label)]
+
+
+def _nll(logprobs: Sequence[Tensor]) -> float:
+    """Nats a token."""
+    return -float(torch.cat(list(logprobs)).mean())
 
 
 def _spread(data: Rollouts, count: int) -> list[int]:
