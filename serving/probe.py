@@ -40,7 +40,8 @@ async def probe(engine: Engine, name: str, expected: dict[str, Any] | None) -> d
     figures = {"to_base": _distance(served, base), "to_trainer": _distance(served, trained)}
     if figures["to_base"] == 0.0:
         raise ProbeFailed(
-            f"{name} gives exactly the base's log-probabilities: the engine ignores the adapter"
+            f"{name} gives exactly the base's log-probabilities: the engine ignores the adapter; are its "
+            "modules among those of --lora-target-modules?"
         )
     if figures["to_trainer"] > TOLERANCE:
         raise ProbeFailed(

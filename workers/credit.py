@@ -5,9 +5,10 @@ of seventy tokens a handful mattered. Here a value function V(s_t), what the adv
 stands up to token t, is fitted to the samples themselves, and each token gets what it changed of it
 (generalised advantage estimation, arXiv 1506.02438, eq. 16).
 
-V is a ridge regression on what the base sees (its last hidden state) and on how the reply looks so far
-(workers.style), closed in form and cross-fitted: no reply's value comes from a fit to its own reward; the
-penalty alone is chosen by all of them. What V misses of a reply's advantage falls to its last tokens: where
+V is a ridge regression on what the base sees (its last hidden state), on how the reply looks so far
+(workers.style), and on what the reward model would give it if it ended there; closed in form and
+cross-fitted: no reply's value comes from a fit to its own reward; the penalty alone is chosen by all of them.
+What V misses of a reply's advantage falls to its last tokens: where
 that is nearly everything, all tokens share the advantage instead.
 """
 
@@ -23,7 +24,8 @@ from workers.style import features
 
 FOLDS = 5
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # a row, of features of unit variance
-LOOKS = 3.0  # how much more freely the few features of style are used than the many of the hidden state
+LOOKS = 3.0  # how much more freely the few features of the prefix are used than the many of the hidden state
+SETTLED = 16  # tokens after which half of what the reward model makes of a reply is taken to stand
 WIDEST = 1024  # dimensions of a hidden state; wider ones are projected
 LEAST = 0.02  # share of the variance that values must explain to deal anything out by them
 
@@ -43,9 +45,17 @@ def looks(tokenizer: PreTrainedTokenizerBase, reply: Sequence[int]) -> Tensor:
     return torch.tensor([features(prefix, None) for prefix in prefixes])
 
 
+def standing(so_far: Tensor) -> Tensor:
+    """Features of what the reward model makes of a reply before each of its tokens, (t,) → (t, 4)."""
+    place = torch.arange(len(so_far))
+    settled = place / (place + SETTLED)
+    begin = so_far[:1].expand(len(so_far))
+    return torch.stack([begin, so_far, settled * so_far, settled * (so_far - begin)], 1)
+
+
 def deal_out(
     states: Sequence[Tensor],
-    style: Sequence[Tensor],
+    prefixes: Sequence[Tensor],
     advantages: Tensor,
     prompts: Sequence[str],
     decay: float,
@@ -54,14 +64,14 @@ def deal_out(
     """A_t = Σ_l λ^l·δ_{t+l}, δ_t = V(s_{t+1}) - V(s_t), with the reply's whole advantage for V after its
     last token; λ = `decay` in [0, 1]. Scaled so that the tokens' standard deviation stays what it was.
 
-    `states`, `style`: (t, d) and (t, features) a reply, before each of its tokens. `advantages`: (n,), with
-    mean 0 over the replies to a prompt. `prompts`: whose replies they are; a fit never sees the prompts that
-    it values.
+    `states`, `prefixes`: (t, d) and (t, features) a reply, before each of its tokens. `advantages`: (n,),
+    with mean 0 over the replies to a prompt. `prompts`: whose replies they are; a fit never sees the prompts
+    that it values.
     """
     wholes = [advantage.expand(len(rows)) for advantage, rows in zip(advantages, states, strict=True)]
     if decay >= 1 or float(advantages.abs().max()) == 0:
         return Credit(wholes, 0.0)
-    values, explained = fit_values(states, style, advantages, prompts, seed)
+    values, explained = fit_values(states, prefixes, advantages, prompts, seed)
     if explained <= LEAST:
         return Credit(wholes, explained)
     dealt = [gae(value, float(whole), decay) for value, whole in zip(values, advantages, strict=True)]
@@ -81,11 +91,14 @@ def gae(values: Tensor, advantage: float, decay: float) -> Tensor:
 
 
 def fit_values(
-    states: Sequence[Tensor], style: Sequence[Tensor], targets: Tensor, prompts: Sequence[str], seed: int
+    states: Sequence[Tensor], prefixes: Sequence[Tensor], targets: Tensor, prompts: Sequence[str], seed: int
 ) -> tuple[list[Tensor], float]:
     """V before each token of each reply, and the share of the variance that it explains."""
     x = torch.cat(
-        [_scaled(_narrowed(torch.cat(list(states)).float(), seed)), LOOKS * _scaled(torch.cat(list(style)))],
+        [
+            _scaled(_narrowed(torch.cat(list(states)).float(), seed)),
+            LOOKS * _scaled(torch.cat(list(prefixes))),
+        ],
         1,
     )
     sizes = [len(rows) for rows in states]

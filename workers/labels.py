@@ -46,6 +46,7 @@ SAMPLES = pa.schema(
 SCORES = SAMPLES.append(pa.field("reward", pa.float64())).append(pa.field("std", pa.float64()))
 SCORES = SCORES.append(pa.field("members", pa.list_(pa.float64())))
 SCORES = SCORES.append(pa.field("terms", pa.map_(pa.string(), pa.float64())))
+SCORES = SCORES.append(pa.field("so_far", pa.list_(pa.float32())))
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,16 @@ class Sample:
 class Score:
     """What one sample is worth to the optimiser: `reward`, the weighted sum of `terms` (workers.terms).
 
-    The term `model` = mean of `members` - λ·`std`; without other terms it is the reward.
+    The term `model` = mean of `members` - λ·`std`; without other terms it is the reward. `so_far`: what the
+    members' mean makes of the reply, its style apart, as if it ended before each of its tokens; empty where
+    nobody asked.
     """
 
     reward: float
     std: float
     members: list[float]
     terms: dict[str, float] = field(default_factory=dict)
+    so_far: list[float] = field(default_factory=list)
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -179,7 +183,8 @@ def _sample(row: dict[str, Any]) -> Sample:
 
 
 def _score(row: dict[str, Any]) -> Score:
-    return Score(row["reward"], row["std"], row["members"], dict(row.get("terms") or ()))
+    terms, so_far = row.get("terms") or (), row.get("so_far") or []
+    return Score(row["reward"], row["std"], row["members"], dict(terms), so_far)
 
 
 def _with_json_messages(row: dict[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,12 @@ MAX_REPLY = 512  # tokens; a longer reply loses its end, and its end of turn
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Scored samples with the base's log-probabilities, one tensor a reply (empty where not needed)."""
+    """Scored samples with the base's log-probabilities, one tensor a reply (empty where not needed).
+    `so_far`: what the reward model makes of a reply before each of its tokens, where it was asked."""
 
     samples: list[Sample]
     rewards: list[float]
+    so_far: list[list[float]]
     reference: list[Tensor]
 
 
@@ -45,6 +47,7 @@ def rollouts(scored: Sequence[tuple[Sample, Score]]) -> Rollouts:
     return Rollouts(
         [sample for sample, _ in scored],
         [score.reward for _, score in scored],
+        [score.so_far for _, score in scored],
         [torch.empty(0)] * len(scored),
     )
 

@@ -160,18 +160,26 @@ class RewardModel:
                     found[row] = Features(kept, text.first - begin, text.style)
         return cast(list[Features], found)
 
-    @torch.no_grad()
-    def score(self, features: Sequence[Features], name: str, batch: int = 32) -> Tensor:
+    def score(self, features: Sequence[Features], name: str) -> Tensor:
         """r(x, y) by one member for each text's features: (n,), float32, on the CPU."""
+        rewards = [so_far[-1] for so_far in self.score_so_far(features, name)]
+        return torch.stack(rewards) + self.style_rewards(features, name) if rewards else torch.empty(0)
+
+    @torch.no_grad()
+    def score_so_far(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
+        """What one member makes of each reply, its style apart, as if it ended before its first token, its
+        second, …, and whole: (tokens + 1,) a text, float32, on the CPU."""
         assert self.peft is not None, "add or load a member first"
         self.peft.eval()
         self.activate(name, trainable=False)
-        rewards = torch.empty(len(features))
+        found: list[Tensor] = [torch.empty(0)] * len(features)
         order = sorted(range(len(features)), key=lambda i: len(features[i].states))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            rewards[rows] = forward(self.peft, collate([features[row] for row in rows])).cpu()
-        return rewards + self.style_rewards(features, name)
+            rewards = forward(self.peft, collate([features[row] for row in rows]), so_far=True).cpu()
+            for row, its in zip(rows, rewards, strict=True):
+                found[row] = its[features[row].first - 1 : len(features[row].states)].clone()
+        return found
 
     def style_rewards(self, features: Sequence[Features], name: str) -> Tensor:
         """The part of r(x, y) that is how the replies look: (n,), float32; zeros without a head for it."""
@@ -188,13 +196,15 @@ class RewardModel:
             self._backbone.layers, self._backbone.norm = self._upper_layers, self._norm
 
 
-def forward(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """The active member's rewards, (n,) float32, of a `collate`d batch."""
+def forward(model: nn.Module, batch: dict[str, Tensor], so_far: bool = False) -> Tensor:
+    """The active member's rewards of a `collate`d batch, (n,) float32; `so_far`: of the replies up to each
+    place, (n, t), 0 before they begin."""
     here = device()
     rewards: Tensor = model(
         inputs_embeds=batch["states"].to(here),
         attention_mask=batch["mask"].to(here),
         reply_mask=batch["reply_mask"].to(here),
+        so_far=so_far,
     )
     return rewards
 
@@ -234,9 +244,14 @@ def _load_base(base_model: str, depth: float) -> Any:
 
 
 def _mean_read_out(
-    self: Any, inputs_embeds: Tensor, attention_mask: Tensor, reply_mask: Tensor, **_: Any
+    self: Any,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    reply_mask: Tensor,
+    so_far: bool = False,
+    **_: Any,
 ) -> Tensor:
-    """Mean of the head over the reply's tokens, (n,).
+    """Mean of the head over the reply's tokens, (n,); `so_far`: over those up to each place, (n, t).
 
     A pool by `pad_token_id`, as in transformers, would take a closing <|im_end|> for padding where the two
     are one token, and the reward would never see an ending.
@@ -246,4 +261,6 @@ def _mean_read_out(
         inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
     ).last_hidden_state
     read_out = self.score(hidden.float()).squeeze(-1) * reply_mask
+    if so_far:
+        return cast(Tensor, read_out.cumsum(1) / reply_mask.cumsum(1).clamp(min=1))
     return cast(Tensor, read_out.sum(1) / reply_mask.sum(1))

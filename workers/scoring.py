@@ -33,11 +33,20 @@ def read_shape(directory: Path) -> Shape:
     return Shape(**json.loads((directory / SHAPE).read_text(encoding="utf-8")))
 
 
+@dataclass(frozen=True)
+class Rewards:
+    """`whole`: r(x, y) of each sample by each adapter, (n, names). `so_far`: what their mean makes of it, its
+    style apart, as if it ended before each of its tokens: (tokens,) a sample. Both float32."""
+
+    whole: Tensor
+    so_far: list[Tensor]
+
+
 def score_samples(
     base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
-) -> Tensor:
-    """r(x, y) of each sample by each named adapter in `reward` (None: the ensemble's members; `warm`: their
-    average, at the cost of one): (n, names), float32."""
+) -> Rewards:
+    """Each sample by each named adapter in `reward` (None: the ensemble's members; `warm`: their average, at
+    the cost of one)."""
     shape = read_shape(reward)
     names = shape.members if names is None else names
     model = RewardModel(base_model, shape.depth, shape.upper)
@@ -46,11 +55,20 @@ def score_samples(
         texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason) for sample in samples
     ]
     features = model.features(read)
-    columns = []
+    columns, so_far = [], [torch.zeros(len(sample.token_ids)) for sample in samples]
     for name in names:
         model.load(name, reward, trainable=False)
-        columns.append(model.score(features, name))
-    rewards = torch.stack(columns, 1)
-    if not rewards.isfinite().all():
+        found = model.score_so_far(features, name)
+        columns.append(torch.stack([each[-1] for each in found]) + model.style_rewards(features, name))
+        so_far = [
+            total + _as_long(each, len(total)) / len(names) for total, each in zip(so_far, found, strict=True)
+        ]
+    whole = torch.stack(columns, 1)
+    if not whole.isfinite().all():
         raise StageError(f"a reward of {reward.name} is not finite")
-    return rewards
+    return Rewards(whole, so_far)
+
+
+def _as_long(values: Tensor, length: int) -> Tensor:
+    """The first `length`; where a reply was too long to be read as a whole, the last one again."""
+    return torch.cat([values, values[-1:].expand(max(0, length - len(values)))])[:length]

@@ -1,12 +1,15 @@
 """What the workers need to know: when to learn, and the hyperparameters of learning."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from serving.methods import Method
 from serving.settings import ServingSettings
+
+Module = Literal["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
 class WorkerSettings(ServingSettings):
@@ -67,8 +70,13 @@ class WorkerSettings(ServingSettings):
         default=None, ge=0, description="β: weight of the KL to the base; unset: the method's own"
     )
     optimise_rank: int = Field(default=16, gt=0, le=16, description="Rank of a first adapter")
+    optimise_targets: Annotated[tuple[Module, ...], NoDecode] = Field(
+        default=("o_proj",),
+        min_length=1,
+        description="Modules that a first adapter is on, comma separated: q_proj, k_proj, v_proj, o_proj",
+    )
     optimise_top_layers: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the layers, from the top, that a first adapter is on"
+        default=0.5, gt=0, le=1, description="Share of the layers, from the top, that a first adapter is on"
     )
     optimise_pairs: int = Field(default=2, gt=0, description="Pairs that online_dpo makes of K replies")
     optimise_people: int = Field(
@@ -136,6 +144,13 @@ class WorkerSettings(ServingSettings):
         default=0.5, gt=0, lt=1, description="What its labels of a pair weigh; a person's weighs 1"
     )
     ai_concurrency: int = Field(default=8, gt=0, description="Questions to it at a time")
+
+    @field_validator("optimise_targets", mode="before")
+    @classmethod
+    def _split_targets(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
 
     @model_validator(mode="after")
     def _find_judge(self) -> Self:

@@ -2,11 +2,13 @@
 update from the base for each choice, all on the same replies, measured without sampling again. Torch.
 
     python -m tests.bench.choices --out OUT [--scorer length sentiment] [--only NAME …] [--noise 0.5]
+    python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-length-512-seed0/stage/reward
     python -m tests.bench.choices --report OUT
 
-The base's replies are sampled once, eight to each prompt, and kept in OUT; a choice learns from four to each
-of 64 prompts, whose reward is the gold score and noise of `--noise` of its standard deviations, as a young
-reward model's would be. Measured is on the replies to a hundred other prompts, by the gold score alone:
+The base's replies are sampled once and kept in OUT; a choice learns from 256, K to each prompt (four, if it
+does not say), whose reward is the gold score and noise of `--noise` of its standard deviations, or what a
+reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other prompts,
+by the gold score alone:
 
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
              gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
@@ -28,8 +30,8 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from deploy.demo_prompts import RATED
+from deploy.demo_prompts import EXAMINED, RATED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.engine import Engine, new_session
@@ -52,28 +54,41 @@ from workers.policy_model import load_policy, read_base, reply_logprobs
 from workers.policy_objectives import kl_k3
 from workers.sampling import Sampling, sample_replies
 
-REPLIES, LEARNT, HELD = 8, 4, 8  # to a prompt: sampled, learnt from, measured on
-PROMPTS, MEASURED = 64, 100
+LEARNT = 256  # replies
+KS = (2, 4, 8)  # of these to a prompt
+K = 4  # where a choice does not say
+HELD = 8  # replies to a prompt that is measured on
+PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
 BUDGET = 2048
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 CHOICES: dict[str, dict[str, Any]] = {
     "grpo": {"method": "grpo"},
     "grpo, one advantage a reply": {"method": "grpo", "credit_decay": 1.0},
+    "grpo, credit by states alone": {"method": "grpo", "credit_scores": False},
     "grpo, λ 0.95": {"method": "grpo", "credit_decay": 0.95},
     "grpo, λ 0.4": {"method": "grpo", "credit_decay": 0.4},
+    "grpo, K 2": {"method": "grpo", "k": 2},
+    "grpo, K 8": {"method": "grpo", "k": 8},
     "rloo": {"method": "rloo"},
     "online_dpo": {"method": "online_dpo", "people": 0},
     "online_dpo, no chosen weight": {"method": "online_dpo", "people": 0, "chosen_weight": 0.0},
     "best_of_n": {"method": "best_of_n"},
-    "grpo, learning rate 5e-4": {"method": "grpo", "learning_rate": 5e-4},
-    "grpo, learning rate 1e-4, 2 epochs": {"method": "grpo", "learning_rate": 1e-4, "epochs": 2},
+    "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
+    "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
     "grpo, β 0.1": {"method": "grpo", "beta": 0.1},
     "grpo, ε 0.2": {"method": "grpo", "epsilon": 0.2},
     "grpo, rank 4": {"method": "grpo", "rank": 4},
-    "grpo, v_proj and o_proj": {"method": "grpo", "targets": ["v_proj", "o_proj"]},
-    "grpo, upper half": {"method": "grpo", "top_layers": 0.5},
+    "grpo, upper quarter": {"method": "grpo", "top_layers": 0.25, "learning_rate": 2e-3},
+    "grpo, all layers": {"method": "grpo", "top_layers": 1.0, "learning_rate": 5e-4},
+    "grpo, all of attention": {"method": "grpo", "targets": ATTENTION, "learning_rate": 5e-4},
+    "grpo, all of attention, all layers": {
+        "method": "grpo",
+        "targets": ATTENTION,
+        "top_layers": 1.0,
+        "learning_rate": 2.5e-4,
+    },
 }
 
 
@@ -120,6 +135,7 @@ def main() -> None:
     parser.add_argument("--scorer", nargs="+", default=["length", "sentiment"])
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="NAME")
     parser.add_argument("--noise", type=float, default=0.5)
+    parser.add_argument("--reward", type=Path, help="a reward model's folder, to score instead")
     parser.add_argument("--report", type=Path, help="only print what lies in this folder")
     args = parser.parse_args()
     console = Console(soft_wrap=True)
@@ -133,7 +149,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     out: Path = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     samples = base_samples(settings, out)
-    model = load_policy(settings.model, None, 4, TARGETS)
+    model = load_policy(settings.model, None, 4, ATTENTION)
     seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
     del model
     for name in args.scorer:
@@ -141,9 +157,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
         gold = torch.tensor([score(row.reply) for row in samples])
         gold = (gold - gold.mean()) / gold.std()
         measure = measure_by(settings, samples, seen, gold)
-        scores = rewarded(samples, gold, args.noise, out / f"{name}.parquet")
+        label = name if args.reward is None else f"{name} by {args.reward.parents[1].name}"
+        scores = {
+            k: rewarded(samples, gold, args.noise, k, out / f"{label}-{k}.parquet")
+            if args.reward is None
+            else scored(settings, samples, args.reward.resolve(), k, out / f"{label} {k}")
+            for k in KS
+        }
         for choice in args.only:
-            path = out / f"{name}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
+            path = out / f"{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
             if path.exists():
                 continue
             folder = out / path.stem
@@ -152,22 +174,23 @@ def run(args: argparse.Namespace, console: Console) -> None:
             config = settings.prefixed("optimise") | {
                 "base_model": settings.model,
                 "init": None,
-                "scores": scores,
                 "max_kl_step": 9.0,
                 "max_kl_base": 9.0,
                 "max_nll_rise": 9.0,
                 **CHOICES[choice],
             }
+            config["scores"] = scores[config.pop("k", K)]
             began = time.monotonic()
             run_program("workers.stages.optimise", folder, config, environment)
             seconds = time.monotonic() - began
-            found = measure(load_policy(settings.model, folder / "adapter", 4, TARGETS))
-            path.write_text(json.dumps(asdict(Found(choice, name, seconds, *found))))
-            console.print(f"{name}: {choice}: gain {found[1]:.2f} at KL {found[0]:.3f}, aim {found[3]:.3f}")
+            found = measure(load_policy(settings.model, folder / "adapter", 4, ATTENTION))
+            path.write_text(json.dumps(asdict(Found(choice, label, seconds, *found))))
+            console.print(f"{label}: {choice}: gain {found[1]:.2f} at KL {found[0]:.3f}, aim {found[3]:.3f}")
 
 
 def base_samples(settings: DeploySettings, out: Path) -> list[Sample]:
-    """Eight replies of the base to each of the demo's prompts, in a random order of prompts."""
+    """The base's replies to the demo's prompts: first those to learn from, then those to measure on. All K
+    learn from the first prompts, and the smaller it is the more of them."""
     path = out / "samples.parquet"
     if not path.exists():
         (out / "engine").mkdir(exist_ok=True)
@@ -177,22 +200,52 @@ def base_samples(settings: DeploySettings, out: Path) -> list[Sample]:
 
 
 async def _sampled(url: str) -> list[Sample]:
-    texts = random.Random(0).sample(RATED, PROMPTS + MEASURED)
+    texts = [*random.Random(0).sample(RATED, PROMPTS), *EXAMINED]
     prompts = [Prompt([{"role": "user", "content": text}], text, False) for text in texts]
     async with new_session() as session:
         engine = Engine(url, session)
-        return await sample_replies(
-            [engine], "policy-v0", prompts, Sampling(k=REPLIES, max_tokens=80, concurrency=12)
-        )
+        return [
+            replace(sample, prompt_id=first + sample.prompt_id)
+            for first, last, k in _counts()
+            for sample in await sample_replies(
+                [engine], "policy-v0", prompts[first:last], Sampling(k=k, max_tokens=80, concurrency=12)
+            )
+        ]
 
 
-def rewarded(samples: Sequence[Sample], gold: Tensor, noise: float, path: Path) -> Path:
-    """What the choices learn from: replies to the first prompts, with noisy rewards."""
+def _counts() -> Iterator[tuple[int, int, int]]:
+    """From prompt to prompt, how many replies to each."""
+    first = 0
+    for k in sorted(KS, reverse=True):
+        yield first, LEARNT // k, k
+        first = LEARNT // k
+    yield PROMPTS, PROMPTS + len(EXAMINED), HELD
+
+
+def rewarded(samples: Sequence[Sample], gold: Tensor, noise: float, k: int, path: Path) -> Path:
+    """What the choices learn from: `k` replies to each of the first prompts, with noisy rewards."""
     chance = torch.Generator().manual_seed(0)
     rewards = (gold + noise * torch.randn(len(gold), generator=chance)).tolist()
-    rows = first_of_each(samples, range(PROMPTS), LEARNT)
+    rows = first_of_each(samples, range(LEARNT // k), k)
     scores = [Score(rewards[row], 0.0, [rewards[row]]) for row in rows]
     write_scores(path, [samples[row] for row in rows], scores)
+    return path
+
+
+def scored(settings: DeploySettings, samples: Sequence[Sample], reward: Path, k: int, folder: Path) -> Path:
+    """The same replies with what a reward model makes of them, by the stage that scores."""
+    path = folder / "scores.parquet"
+    if not path.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        rows = first_of_each(samples, range(LEARNT // k), k)
+        write_samples(folder.with_suffix(".parquet"), [samples[row] for row in rows])
+        config = settings.prefixed("score") | {
+            "base_model": settings.model,
+            "reward": reward,
+            "samples": folder.with_suffix(".parquet"),
+            "uncertainty": settings.uncertainty,
+        }
+        run_program("workers.stages.score", folder, config, worker("train", settings).environment)
     return path
 
 
@@ -203,7 +256,7 @@ def measure_by(
     style = [looks(tokenizer, row.token_ids) for row in samples]
     prompts = [str(row.prompt_id) for row in samples]
     values, _ = fit_values([states for _, states in seen], style, gold, prompts, 0)
-    rows = first_of_each(samples, range(PROMPTS, PROMPTS + MEASURED), HELD)
+    rows = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
     return Measure(
         [Reply(samples[row].prompt_token_ids, samples[row].token_ids) for row in rows],
         [seen[row][0] for row in rows],

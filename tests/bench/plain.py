@@ -105,7 +105,7 @@ def train(model: Any, tokenizer: Any, rows: list[dict[str, Any]], config: Config
 
 def rows_of(samples: list[Sample], rewards: list[float], pairs: int) -> list[dict[str, Any]]:
     """The best reply of each prompt against the worst, and so on, as the stage pairs them."""
-    found = best_and_worst(Rollouts(samples, rewards, []), pairs)
+    found = best_and_worst(Rollouts(samples, rewards, [], []), pairs)
     if not found:
         raise StageError("no prompt has two replies of different gold score: there is nothing to prefer")
     return [row_of(samples[best], samples[worst]) for best, worst in found]

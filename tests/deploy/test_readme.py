@@ -31,4 +31,4 @@ def test_every_named_file_is_there():
 def _shown(default: object) -> str:
     if default in (None, "", ()):
         return ""
-    return f"`{default}`"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from workers import credit
-from workers.credit import deal_out, fit_values, gae, looks
+from workers.credit import deal_out, fit_values, gae, looks, standing
 from workers.style import features
 
 PROMPTS = 24
@@ -104,3 +104,24 @@ def test_dealing_out_leaves_the_tokens_standard_deviation_as_it_was():
     states, style, advantages, prompts, _ = walks(signal=4.0)
     found = deal_out(states, style, 3 * advantages, prompts, 0.5, seed=0)
     assert float(torch.cat(found.advantages).std()) == pytest.approx(3.0, rel=0.01)
+
+
+def test_what_the_reward_model_makes_of_a_reply_so_far_tells_which_token_earned_it():
+    """States and style say nothing here; the reward model's mean over tokens does."""
+    states, style, _, prompts, _ = walks(signal=0.0)
+    chance = torch.Generator().manual_seed(3)
+    so_far = [torch.zeros(TOKENS) for _ in states]
+    advantages, lucky = torch.zeros(len(states)), []
+    for number, scores in enumerate(so_far):
+        at = int(torch.randint(1, TOKENS, (1,), generator=chance))
+        advantages[number] = 1.0 if number % 2 else -1.0
+        scores[at:] = advantages[number]
+        lucky.append(at - 1)
+    without = deal_out(states, style, advantages, prompts, 0.3, seed=0)
+    prefixes = [torch.cat([*both], 1) for both in zip(style, map(standing, so_far), strict=True)]
+    found = deal_out(states, prefixes, advantages, prompts, 0.3, seed=0)
+    assert without.explained <= credit.LEAST
+    assert found.explained > 0.3
+    signed = [part * sign for part, sign in zip(found.advantages, advantages, strict=True)]
+    theirs = torch.tensor([part[at] for part, at in zip(signed, lucky, strict=True)])
+    assert float(theirs.mean()) > 2 * float(torch.cat(signed).mean())

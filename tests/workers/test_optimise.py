@@ -90,7 +90,8 @@ def run(stage, tiny_model, tmp_path):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
         config |= {"learning_rate": 1e-2, "beta": 0.1, "epochs": 2, "batch": 8}
         config |= {"max_kl_step": 99, "max_kl_base": 99, "max_nll_rise": 99}
-        config |= {"credit_decay": 1.0, "epsilon": 0.2}
+        config |= {"credit_decay": 1.0, "epsilon": 0.2, "top_layers": 1.0}
+        config |= {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
         return stage(name, optimise, **(config | changes)), tmp_path / name
 
     return run

@@ -36,6 +36,19 @@ def test_frozen_layers_run_once_give_the_same_reward_as_all_layers_at_once(tiny_
     torch.testing.assert_close(rewards[0], rewards[1], rtol=0.05, atol=0.02)
 
 
+def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(tiny_model):
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("m", 4)
+    whole = [1, 5, 6, 7, 8, 9, 10]
+    texts = [Text(whole[:end], 3) for end in range(3, len(whole) + 1)]
+    alone = model.score(model.features(texts), "m")
+    together = model.score_so_far(model.features([texts[-1], Text([1, 4, 6, 2], 3)]), "m")
+    torch.testing.assert_close(together[0], alone, rtol=0.02, atol=0.005)
+    assert len(set(together[0].tolist())) > 1
+    assert len(together[1]) == 2
+
+
 def test_the_reward_sees_an_ending_though_padding_is_the_same_token(tiny_model):
     texts = Texts(tiny_model, 64, 64)
     messages = [{"role": "user", "content": "hi"}]

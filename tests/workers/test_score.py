@@ -44,6 +44,7 @@ def test_the_reward_is_the_mean_less_the_doubt(stage, tiny_model, reward, tmp_pa
         assert plain.std == pytest.approx(abs(plain.members[0] - plain.members[1]) / 2, abs=1e-5)
         assert marked_down.reward == pytest.approx(plain.reward - 2 * plain.std, abs=1e-5)
         assert row.token_ids[-1] == 2
+        assert len(plain.so_far) == len(row.token_ids)
         assert plain.terms["model"] == plain.reward
 
 

@@ -210,7 +210,7 @@ def judge(config: Config, answers: Answers) -> tuple[Side, Side]:
     """Both sides' replies with what the members and the judge make of them."""
     names = [*read_shape(config.reward).members, JUDGE]
     both = [*answers.candidate, *answers.champion]
-    rewards = score_samples(config.base_model, config.reward, names, both).numpy().astype(np.float64)
+    rewards = score_samples(config.base_model, config.reward, names, both).whole.numpy().astype(np.float64)
     n = len(answers.candidate)
     return (
         Side(answers.candidate, rewards[:n, :-1], rewards[:n, -1]),

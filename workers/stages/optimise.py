@@ -33,7 +33,7 @@ from trl.trainer.utils import pad
 
 from serving.methods import Method
 from workers import policy_data, policy_objectives
-from workers.credit import deal_out, looks
+from workers.credit import deal_out, looks, standing
 from workers.datasets import for_judge
 from workers.device import device
 from workers.labels import Label, Sample, read_labels, read_scores
@@ -83,12 +83,13 @@ class Config(StageConfig):
     model. `chosen_weight`: how much the preferred reply's own mean log-probability counts beside the pair's
     (RPO, arXiv 2404.19733, eq. 2), without which DPO makes both replies of a pair less likely, and whatever
     else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.credit); at 1 all
-    tokens of a reply share its advantage. `sft_weight`: the share of SFT on well-rated replies.
+    tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it before
+    each. `sft_weight`: the share of SFT on well-rated replies.
 
-    `top_layers`: the share of the layers, from the top, that a new adapter is on. `max_kl_step`,
-    `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats a token,
-    measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely the
-    reference texts may become than to the base, as a share, measured along with it.
+    `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
+    `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
+    a token, measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely
+    the reference texts may become than to the base, as a share, measured along with it.
     """
 
     base_model: str
@@ -97,8 +98,8 @@ class Config(StageConfig):
     scores: Path
     labels: Path | None = None
     rank: int = 16
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    top_layers: float = 1.0
+    targets: tuple[str, ...] = ("o_proj",)
+    top_layers: float = 0.5
     learning_rate: float | None = None
     beta: float | None = None
     epochs: int = 1
@@ -108,6 +109,7 @@ class Config(StageConfig):
     people: int = 0
     chosen_weight: float = 0.0
     credit_decay: float = 0.7
+    credit_scores: bool = True
     epsilon: float = 1.5
     sft_weight: float = 0.0
     max_kl_step: float | None = None
@@ -395,12 +397,12 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 
 
 PACES: dict[Method, Pace] = {
-    Method.rloo: Pace(2.5e-4, 0.02, 32, 0.06),
-    Method.grpo: Pace(2.5e-4, 0.02, 32, 0.06),
-    Method.online_dpo: Pace(1e-3, 0.1, 16, 0.15),
-    Method.dpo: Pace(1e-3, 0.1, 16, 0.15),
-    Method.kto: Pace(1e-3, 0.1, 16, 0.15),
-    Method.best_of_n: Pace(1e-3, 0.0, 16, 0.15),
+    Method.rloo: Pace(1e-3, 0.02, 32, 0.06),
+    Method.grpo: Pace(1e-3, 0.02, 32, 0.06),
+    Method.online_dpo: Pace(4e-3, 0.1, 16, 0.15),
+    Method.dpo: Pace(4e-3, 0.1, 16, 0.15),
+    Method.kto: Pace(4e-3, 0.1, 16, 0.15),
+    Method.best_of_n: Pace(4e-3, 0.0, 16, 0.15),
 }
 
 
@@ -480,6 +482,7 @@ class Groups:
 
     batch: dict[str, Tensor]
     samples: list[Sample]
+    so_far: list[list[float]]
     states: list[Tensor]
     k: int
 
@@ -515,6 +518,7 @@ def policy_batch(work: Round) -> Groups:
             "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
         },
         samples,
+        [work.data.so_far[row] for row in rows],
         states,
         k,
     )
@@ -524,9 +528,12 @@ def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, 
     """Each token's advantage, (n, t) padded on the right, from those of the groups' replies, (n / k, k); and
     the share that the values explain."""
     decay = work.config.credit_decay
-    style = [looks(work.tokenizer, sample.token_ids) for sample in groups.samples] if decay < 1 else []
+    prefixes = [looks(work.tokenizer, sample.token_ids) for sample in groups.samples] if decay < 1 else []
+    if work.config.credit_scores and all(groups.so_far):
+        scores = [standing(torch.tensor(so_far)) for so_far in groups.so_far]
+        prefixes = [torch.cat(both, 1) for both in zip(prefixes, scores, strict=False)]
     prompts = [str(sample.prompt_id) for sample in groups.samples]
-    credit = deal_out(groups.states, style, advantages.flatten(), prompts, decay, work.config.seed)
+    credit = deal_out(groups.states, prefixes, advantages.flatten(), prompts, decay, work.config.seed)
     return pad(credit.advantages, padding_value=0), credit.explained
 
 

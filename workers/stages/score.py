@@ -34,7 +34,8 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
     names = config.names if _has(config.reward, config.names or []) else None
-    members = score_samples(config.base_model, config.reward, names, samples)
+    rewards = score_samples(config.base_model, config.reward, names, samples)
+    members = rewards.whole
     std = members.std(1, correction=0)
     model = (members.mean(1) - config.uncertainty * std).tolist()
     rules = read_rules(config.rules) if config.rules else []
@@ -43,7 +44,11 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     reward = weighted_sum(terms, weights)
     rows = zip(reward.tolist(), std.tolist(), members.tolist(), strict=True)
     scores = [
-        Score(*row, terms={name: float(values[number]) for name, values in terms.items()})
+        Score(
+            *row,
+            terms={name: float(values[number]) for name, values in terms.items()},
+            so_far=rewards.so_far[number].tolist(),
+        )
         for number, row in enumerate(rows)
     ]
     write_scores(stage.path("scores.parquet"), samples, scores)

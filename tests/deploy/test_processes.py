@@ -1,0 +1,30 @@
+import json
+
+from deploy.processes import adapted, engine, engine_flags
+from deploy.settings import DeploySettings
+
+
+def modules(flags):
+    """What follows --lora-target-modules."""
+    found = []
+    for word in list(flags)[list(flags).index("--lora-target-modules") + 1 :]:
+        if word.startswith("--"):
+            break
+        found.append(word)
+    return found
+
+
+def test_an_engine_wraps_only_what_adapters_are_on(tmp_path):
+    settings = DeploySettings(home=tmp_path)
+    assert modules(engine(settings, 1).command) == ["o_proj"]
+    wider = DeploySettings(home=tmp_path, optimise_targets="o_proj, v_proj")
+    assert modules(engine(wider, 1).command) == ["o_proj", "qkv_proj"]
+
+
+def test_an_engine_still_serves_versions_from_before_the_setting_changed(tmp_path):
+    folder = tmp_path / "artifacts" / "policies" / "policy-v1"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"target_modules": ["q_proj", "k_proj"]}))
+    settings = DeploySettings(home=tmp_path)
+    assert adapted(settings) == {"o_proj", "q_proj", "k_proj"}
+    assert modules(engine_flags("m", False, adapted(settings))) == ["o_proj", "qkv_proj"]
