@@ -17,14 +17,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from workers.folds import folds, units
-from workers.style import features
 
 FOLDS = 5
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # a row, of features of unit variance
 LOOKS = 3.0  # how much more freely the few features of the prefix are used than the many of the hidden state
+FEW = 4  # replies at a place by which its mean is half believed
 SETTLED = 16  # tokens after which half of what the reward model makes of a reply is taken to stand
 WIDEST = 1024  # dimensions of a hidden state; wider ones are projected
 LEAST = 0.02  # share of the variance that values must explain to deal anything out by them
@@ -39,18 +38,24 @@ class Credit:
     explained: float
 
 
-def looks(tokenizer: PreTrainedTokenizerBase, reply: Sequence[int]) -> Tensor:
-    """How a reply looks before each of its tokens: (t, style features)."""
-    prefixes = [str(tokenizer.decode(list(reply[:end]))) for end in range(len(reply))]
-    return torch.tensor([features(prefix, None) for prefix in prefixes])
-
-
-def standing(so_far: Tensor) -> Tensor:
-    """Features of what the reward model makes of a reply before each of its tokens, (t,) → (t, 4)."""
+def standing(so_far: Tensor, others: float) -> Tensor:
+    """Features of what the reward model makes of a reply before each of its tokens, (t,) → (t, 4), beside
+    `others`, what the other replies to the prompt came to: an advantage is over those."""
     place = torch.arange(len(so_far))
     settled = place / (place + SETTLED)
-    begin = so_far[:1].expand(len(so_far))
-    return torch.stack([begin, so_far, settled * so_far, settled * (so_far - begin)], 1)
+    lead = so_far - others
+    return torch.stack([torch.full_like(so_far, others), lead, settled * lead, settled**2 * lead], 1)
+
+
+def of_others(rewards: Sequence[float], prompts: Sequence[str]) -> list[float]:
+    """For each reply the mean reward of the other replies to its prompt; its own where there is none."""
+    groups: dict[str, list[float]] = {}
+    for prompt, reward in zip(prompts, rewards, strict=True):
+        groups.setdefault(prompt, []).append(reward)
+    return [
+        (sum(group) - reward) / (len(group) - 1) if len(group) > 1 else reward
+        for reward, group in zip(rewards, (groups[prompt] for prompt in prompts), strict=True)
+    ]
 
 
 def deal_out(
@@ -115,9 +120,19 @@ def fit_values(
             gram = sum(grams) - grams[fold] + penalty * seen * torch.eye(x.shape[1], dtype=torch.double)
             weights = torch.linalg.solve(gram, sum(moments) - moments[fold])
             values[unit == fold] = part @ weights.float()
+        values = _levelled(values, y, sizes)
         found.append((float(((values - y) ** 2).mean()), values))
     error, values = min(found, key=lambda pair: pair[0])
     return list(torch.split(values, sizes)), 1 - error / max(float((y**2).mean()), 1e-12)
+
+
+def _levelled(values: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Values that are right on average at each place of the replies that get there. Else all replies would
+    seem to have won or lost by their first token, which looks like no other."""
+    place = torch.cat([torch.arange(size) for size in sizes])
+    missed = torch.zeros(max(sizes)).index_add_(0, place, y - values)
+    count = torch.zeros(max(sizes)).index_add_(0, place, torch.ones_like(y))
+    return values + (missed / (count + FEW))[place]
 
 
 def _scaled(x: Tensor) -> Tensor:

@@ -112,8 +112,7 @@ class Score:
     """What one sample is worth to the optimiser: `reward`, the weighted sum of `terms` (workers.terms).
 
     The term `model` = mean of `members` - λ·`std`; without other terms it is the reward. `so_far`: what the
-    members' mean makes of the reply, its style apart, as if it ended before each of its tokens; empty where
-    nobody asked.
+    members' mean makes of the reply as if it ended before each of its tokens; empty where nobody asked.
     """
 
     reward: float

@@ -36,8 +36,13 @@ def rloo_loss(
 
 
 def grpo_advantages(rewards: Tensor) -> Tensor:
-    """A_i = (r_i - mean r) / (std r + ε) in each group (arXiv 2402.03300, section 4.1). Shape (n, k)."""
-    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+    """A_i = (r_i - mean r) / (std + ε), shape (n, k): the mean of each group (arXiv 2402.03300, section 4.1),
+    the standard deviation within groups over the whole batch. A group's own would make as much of replies
+    that hardly differ as of those that do (arXiv 2503.20783, section 3.1), and a young reward model's errors
+    with it. All equal rewards give zeros, not noise.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (centred.std() + 1e-4)
 
 
 def kl_k3(log_ratio: Tensor) -> Tensor:

@@ -182,10 +182,14 @@ class RewardModel:
         return found
 
     def style_rewards(self, features: Sequence[Features], name: str) -> Tensor:
-        """The part of r(x, y) that is how the replies look: (n,), float32; zeros without a head for it."""
+        """The part of r(x, y) that is how the replies look: (n,), float32."""
+        return self.style_reward([row.style for row in features], name)
+
+    def style_reward(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
+        """`style_rewards` of what looks so; zeros without a head for it."""
         if name not in self.styles:
-            return torch.zeros(len(features))
-        return torch.from_numpy(self.styles[name]([row.style for row in features])).float()
+            return torch.zeros(len(rows))
+        return torch.from_numpy(self.styles[name](rows)).float()
 
     @contextmanager
     def _lower(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from workers.labels import Sample
 from workers.reward_model import RewardModel, Texts
 from workers.stage import StageError
+from workers.style import looks
 
 SHAPE = "shape.json"  # in a reward directory: what its members were built with
 
@@ -35,8 +37,8 @@ def read_shape(directory: Path) -> Shape:
 
 @dataclass(frozen=True)
 class Rewards:
-    """`whole`: r(x, y) of each sample by each adapter, (n, names). `so_far`: what their mean makes of it, its
-    style apart, as if it ended before each of its tokens: (tokens,) a sample. Both float32."""
+    """`whole`: r(x, y) of each sample by each adapter, (n, names). `so_far`: what their mean makes of it as
+    if it ended before each of its tokens: (tokens,) a sample. Both float32."""
 
     whole: Tensor
     so_far: list[Tensor]
@@ -55,13 +57,16 @@ def score_samples(
         texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason) for sample in samples
     ]
     features = model.features(read)
+    decode = partial(texts.tokenizer.decode, skip_special_tokens=True)
+    styles = [looks(decode, sample.token_ids) for sample in samples]
     columns, so_far = [], [torch.zeros(len(sample.token_ids)) for sample in samples]
     for name in names:
         model.load(name, reward, trainable=False)
         found = model.score_so_far(features, name)
         columns.append(torch.stack([each[-1] for each in found]) + model.style_rewards(features, name))
         so_far = [
-            total + _as_long(each, len(total)) / len(names) for total, each in zip(so_far, found, strict=True)
+            total + (_as_long(each, len(total)) + model.style_reward(rows, name)) / len(names)
+            for total, each, rows in zip(so_far, found, styles, strict=True)
         ]
     whole = torch.stack(columns, 1)
     if not whole.isfinite().all():

@@ -9,9 +9,10 @@ control takes such numbers too, to tell style from substance (Li et al. 2024, "D
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,11 @@ def features(reply: str, finish: str | None) -> list[float]:
         len({word.lower() for word in words}) / max(len(words), 1),
         sum(letter.isupper() for letter in reply) / letters,
     ]
+
+
+def looks(decode: Callable[[list[int]], Any], reply: Sequence[int]) -> list[list[float]]:
+    """φ of what stands before each of a reply's tokens, (t, features)."""
+    return [features(str(decode(list(reply[:end]))), None) for end in range(len(reply))]
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,13 @@ from deploy.settings import DeploySettings
 from serving.engine import Engine, new_session
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
-from workers.credit import fit_values, gae, looks
+from workers.credit import fit_values, gae
 from workers.labels import Prompt, Sample, Score, read_samples, write_samples, write_scores
 from workers.packing import Reply
 from workers.policy_model import load_policy, read_base, reply_logprobs
 from workers.policy_objectives import kl_k3
 from workers.sampling import Sampling, sample_replies
+from workers.style import looks
 
 LEARNT = 256  # replies
 KS = (2, 4, 8)  # of these to a prompt
@@ -253,7 +254,7 @@ def measure_by(
     settings: DeploySettings, samples: Sequence[Sample], seen: Sequence[tuple[Tensor, Tensor]], gold: Tensor
 ) -> Measure:
     tokenizer = AutoTokenizer.from_pretrained(settings.model)
-    style = [looks(tokenizer, row.token_ids) for row in samples]
+    style = [torch.tensor(looks(tokenizer.decode, row.token_ids)) for row in samples]
     prompts = [str(row.prompt_id) for row in samples]
     values, _ = fit_values([states for _, states in seen], style, gold, prompts, 0)
     rows = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)

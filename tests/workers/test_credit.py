@@ -5,8 +5,8 @@ import torch
 from transformers import AutoTokenizer
 
 from workers import credit
-from workers.credit import deal_out, fit_values, gae, looks, standing
-from workers.style import features
+from workers.credit import deal_out, fit_values, gae, of_others, standing
+from workers.style import features, looks
 
 PROMPTS = 24
 REPLIES = 4
@@ -93,7 +93,7 @@ def test_a_wide_state_is_projected_and_still_tells(monkeypatch):
 def test_looks_are_those_of_the_reply_before_each_token(tiny_model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = tokenizer.encode("good nice lovely", add_special_tokens=False)
-    found = looks(tokenizer, ids)
+    found = torch.tensor(looks(tokenizer.decode, ids))
     assert found.tolist() == [
         pytest.approx(features(str(tokenizer.decode(ids[:end])), None), rel=1e-5) for end in range(len(ids))
     ]
@@ -118,10 +118,26 @@ def test_what_the_reward_model_makes_of_a_reply_so_far_tells_which_token_earned_
         scores[at:] = advantages[number]
         lucky.append(at - 1)
     without = deal_out(states, style, advantages, prompts, 0.3, seed=0)
-    prefixes = [torch.cat([*both], 1) for both in zip(style, map(standing, so_far), strict=True)]
+    others = of_others([float(scores[-1]) for scores in so_far], prompts)
+    scores = [standing(row, mean) for row, mean in zip(so_far, others, strict=True)]
+    prefixes = [torch.cat(both, 1) for both in zip(style, scores, strict=True)]
     found = deal_out(states, prefixes, advantages, prompts, 0.3, seed=0)
     assert without.explained <= credit.LEAST
     assert found.explained > 0.3
     signed = [part * sign for part, sign in zip(found.advantages, advantages, strict=True)]
     theirs = torch.tensor([part[at] for part, at in zip(signed, lucky, strict=True)])
     assert float(theirs.mean()) > 2 * float(torch.cat(signed).mean())
+
+
+def test_beside_the_others_is_the_mean_of_the_rest_of_the_group():
+    assert of_others([1.0, 2.0, 6.0, 5.0], ["p", "p", "p", "q"]) == [4.0, 3.5, 1.5, 5.0]
+
+
+def test_values_are_right_on_average_at_each_place():
+    """So that no place, the first above all, is to blame for what all replies have in common."""
+    states, style, advantages, prompts, _ = walks(signal=2.0)
+    for state in states:
+        state[0] = 5.0  # every reply begins alike, and unlike it goes on
+    values, _ = fit_values(states, style, advantages, prompts, 0)
+    by_place = torch.stack(values).mean(0)
+    assert by_place.abs().max() < 0.05

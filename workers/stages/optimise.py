@@ -33,7 +33,7 @@ from trl.trainer.utils import pad
 
 from serving.methods import Method
 from workers import policy_data, policy_objectives
-from workers.credit import deal_out, looks, standing
+from workers.credit import deal_out, of_others, standing
 from workers.datasets import for_judge
 from workers.device import device
 from workers.labels import Label, Sample, read_labels, read_scores
@@ -60,6 +60,7 @@ from workers.policy_trainers import (
 )
 from workers.references import read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
+from workers.style import looks
 
 
 @dataclass(frozen=True)
@@ -482,6 +483,7 @@ class Groups:
 
     batch: dict[str, Tensor]
     samples: list[Sample]
+    rewards: list[float]
     so_far: list[list[float]]
     states: list[Tensor]
     k: int
@@ -518,6 +520,7 @@ def policy_batch(work: Round) -> Groups:
             "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
         },
         samples,
+        [work.data.rewards[row] for row in rows],
         [work.data.so_far[row] for row in rows],
         states,
         k,
@@ -528,12 +531,20 @@ def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, 
     """Each token's advantage, (n, t) padded on the right, from those of the groups' replies, (n / k, k); and
     the share that the values explain."""
     decay = work.config.credit_decay
-    prefixes = [looks(work.tokenizer, sample.token_ids) for sample in groups.samples] if decay < 1 else []
-    if work.config.credit_scores and all(groups.so_far):
-        scores = [standing(torch.tensor(so_far)) for so_far in groups.so_far]
-        prefixes = [torch.cat(both, 1) for both in zip(prefixes, scores, strict=False)]
     prompts = [str(sample.prompt_id) for sample in groups.samples]
-    credit = deal_out(groups.states, prefixes, advantages.flatten(), prompts, decay, work.config.seed)
+    prefixes = [torch.tensor(looks(work.tokenizer.decode, sample.token_ids)) for sample in groups.samples]
+    if work.config.credit_scores and all(groups.so_far):
+        others = of_others(groups.rewards, prompts)
+        scores = [standing(torch.tensor(row), mean) for row, mean in zip(groups.so_far, others, strict=True)]
+        prefixes = [torch.cat(both, 1) for both in zip(prefixes, scores, strict=True)]
+    credit = deal_out(
+        groups.states,
+        prefixes,
+        advantages.flatten(),
+        prompts,
+        decay,
+        work.config.seed,
+    )
     return pad(credit.advantages, padding_value=0), credit.explained
 
 
