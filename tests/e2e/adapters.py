@@ -1,6 +1,7 @@
 """Policy adapters made by hand, for tests of publishing: `python -m tests.e2e.adapters BASE_MODEL DIR KIND`.
 
-KIND: `good` (changed a little, with a true probe), `nan`, or `foreign` (modules of another model).
+KIND: `good` (changed a little, with a true probe), `nan`, `foreign` (modules of another model), or
+`unwrapped` (modules that the engine was not told of).
 """
 
 import json
@@ -13,13 +14,14 @@ from transformers import AutoTokenizer
 
 from workers.policy_model import load_policy, reply_logprobs
 
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+TARGETS = ("o_proj",)
+UNWRAPPED = ("q_proj", "v_proj")
 WEIGHTS = "adapter_model.safetensors"
 
 
 def main(base_model: str, folder: Path, kind: str) -> None:
     torch.manual_seed(0)
-    model = load_policy(base_model, None, 8, TARGETS)
+    model = load_policy(base_model, None, 8, UNWRAPPED if kind == "unwrapped" else TARGETS)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)

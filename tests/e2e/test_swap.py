@@ -92,7 +92,7 @@ def test_rollback_by_command_is_quick_and_audited(published, before, stack, api)
     assert ask(api, "Hello.")["model"] == published
 
 
-@pytest.mark.parametrize("kind", ["nan", "foreign"])
+@pytest.mark.parametrize("kind", ["nan", "foreign", "unwrapped"])
 def test_bad_adapter_is_refused_and_nothing_moves(published, stack, api, tmp_path, kind):
     done = publish(stack, tmp_path, kind)
     assert done.returncode != 0

@@ -191,9 +191,10 @@ class Examination:
 
 
 def reference_texts(base_model: str) -> list[Text]:
-    """The reference texts as the policies read them, the ends of their turns included."""
+    """The reference texts as the policies read them, without the ends of their turns: those tell how long
+    replies are, which has rules of its own, and are one in twenty of these short texts' tokens."""
     texts = Texts(base_model, max_prompt=512, max_reply=512)
-    return [texts.of_reply(text.messages, text.reply, "stop") for text in read_references()]
+    return [texts.of_reply(text.messages, text.reply, "length") for text in read_references()]
 
 
 def records(config: Config, answers: Answers, probes: Sequence[Probe]) -> tuple[Record, Record | None]:

@@ -154,7 +154,7 @@ class Round:
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
-        self.plain = [self.tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
+        self.plain = [self.tokens.reply(text.messages, text.reply, "length") for text in read_references()]
         self.plain_nll = _nll(self.base(self.plain))
 
     def refer_to(self, rows: Sequence[int]) -> None:
