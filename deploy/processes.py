@@ -90,15 +90,19 @@ def engine(settings: DeploySettings, port: int) -> Process:
 
 def adapted(settings: WorkerSettings) -> set[str]:
     """The modules that adapters are on: those of the home's versions, and those of a first one."""
-    configs = settings.home.glob("artifacts/policies/*/adapter_config.json")
-    versions = [json.loads(path.read_text()).get("target_modules") or () for path in configs]
-    return {*settings.optimise_targets, *chain.from_iterable(versions)}
+    configs = settings.home.glob("artifacts/policies/[!.]*/adapter_config.json")
+    return {*settings.optimise_targets, *chain.from_iterable(map(_targets, configs))}
 
 
-def engine_flags(model: str, gpu: bool, adapted: Iterable[str] = ("o_proj",)) -> list[str]:
-    """vLLM's flags. It wraps the `adapted` modules only, which decides a CPU's speed of serving; of an
+def _targets(config: Path) -> list[str]:
+    found = json.loads(config.read_text()).get("target_modules") or []
+    return [found] if isinstance(found, str) else list(found)
+
+
+def engine_flags(model: str, gpu: bool, targets: Iterable[str]) -> list[str]:
+    """vLLM's flags. It wraps the modules `targets` only, which decides a CPU's speed of serving; of an
     adapter on others too it would serve a part."""
-    modules = sorted({QKV.get(name, name) for name in adapted})
+    modules = sorted({QKV.get(name, name) for name in targets})
     flags = ["--model", model, "--served-model-name", "policy-v0", "--max-model-len", "2048"]
     flags += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", "8", "--max-lora-rank", "16"]
     flags += ["--lora-target-modules", *modules]

@@ -8,7 +8,7 @@ stands up to token t, is fitted to the samples themselves, and each token gets w
 V is a ridge regression on what the base sees (its last hidden state), on how the reply looks so far
 (workers.style), and on what the reward model would give it if it ended there, beside what the other replies
 to the prompt came to; closed in form and cross-fitted: no reply's value comes from a fit to its own reward.
-All of them choose the penalty, and level V at each place. What V did not foresee falls to a reply's last
+All of them choose the penalty. What V did not foresee falls to a reply's last
 tokens, to its end of turn above all: that it ended there is what nobody could foresee. Where V foresees next
 to nothing, all tokens share the advantage instead.
 """
@@ -32,8 +32,9 @@ LEAST = 0.02  # share of the variance that values must explain to deal anything 
 
 @dataclass(frozen=True)
 class Credit:
-    """`advantages`: one (t,) tensor a reply. `explained`: the share of the advantages' variance over all
-    tokens that the values of unseen replies explain; at `LEAST` or less all tokens share alike."""
+    """`advantages`: one (t,) tensor a reply. `explained`: what the values on its way tell of an unseen
+    reply's advantage beyond its value at the beginning, as a share of what that leaves open, over all tokens.
+    At `LEAST` or less all tokens share alike."""
 
     advantages: list[Tensor]
     explained: float
@@ -41,22 +42,16 @@ class Credit:
 
 def standing(so_far: Tensor, others: float) -> Tensor:
     """Features of what the reward model makes of a reply before each of its tokens, (t,) → (t, 4), beside
-    `others`, what the other replies to the prompt came to: an advantage is over those."""
+    `others`, what it makes of the other replies to the prompt: an advantage is over those."""
     place = torch.arange(len(so_far))
     settled = place / (place + SETTLED)
     lead = so_far - others
     return torch.stack([torch.full_like(so_far, others), lead, settled * lead, settled**2 * lead], 1)
 
 
-def of_others(rewards: Sequence[float], prompts: Sequence[str]) -> list[float]:
-    """For each reply the mean reward of the other replies to its prompt; its own where there is none."""
-    groups: dict[str, list[float]] = {}
-    for prompt, reward in zip(prompts, rewards, strict=True):
-        groups.setdefault(prompt, []).append(reward)
-    return [
-        (sum(group) - reward) / (len(group) - 1) if len(group) > 1 else reward
-        for reward, group in zip(rewards, (groups[prompt] for prompt in prompts), strict=True)
-    ]
+def of_others(rewards: Tensor) -> Tensor:
+    """For each reply the mean reward of the other replies to its prompt: (n, k) → (n, k), k ≥ 2."""
+    return (rewards.sum(1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
 
 
 def deal_out(
@@ -99,7 +94,7 @@ def gae(values: Tensor, advantage: float, decay: float) -> Tensor:
 def fit_values(
     states: Sequence[Tensor], prefixes: Sequence[Tensor], targets: Tensor, prompts: Sequence[str], seed: int
 ) -> tuple[list[Tensor], float]:
-    """V before each token of each reply, and the share of the variance that it explains."""
+    """V before each token of each reply, and what it explains, see `Credit`."""
     x = torch.cat(
         [
             _scaled(_narrowed(torch.cat(list(states)).float(), seed)),
@@ -121,19 +116,24 @@ def fit_values(
             gram = sum(grams) - grams[fold] + penalty * seen * torch.eye(x.shape[1], dtype=torch.double)
             weights = torch.linalg.solve(gram, sum(moments) - moments[fold])
             values[unit == fold] = part @ weights.float()
-        values = _levelled(values, y, sizes)
+        values = _levelled(values, y, sizes, unit)
         found.append((float(((values - y) ** 2).mean()), values))
     error, values = min(found, key=lambda pair: pair[0])
-    return list(torch.split(values, sizes)), 1 - error / max(float((y**2).mean()), 1e-12)
+    each = list(torch.split(values, sizes))
+    begin = torch.cat([value[:1].expand(len(value)) for value in each])
+    begin *= (begin @ y) / (begin @ begin).clamp(min=1e-12)  # it is shrunken, and more than what comes later
+    return each, 1 - error / max(float(((begin - y) ** 2).mean()), 1e-12)
 
 
-def _levelled(values: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Values that are right on average at each place of the replies that get there. Else all replies would
-    seem to have won or lost by their first token, which looks like no other."""
+def _levelled(values: Tensor, y: Tensor, sizes: Sequence[int], unit: Tensor) -> Tensor:
+    """Values that are right on average at each place, by what the other folds' replies that get there missed.
+    Else all replies would seem to have won or lost by their first token, which looks like no other."""
     place = torch.cat([torch.arange(size) for size in sizes])
-    missed = torch.zeros(max(sizes)).index_add_(0, place, y - values)
-    count = torch.zeros(max(sizes)).index_add_(0, place, torch.ones_like(y))
-    return values + (missed / (count + FEW))[place]
+    missed, count = torch.zeros(2, FOLDS, max(sizes)).unbind(0)
+    missed.index_put_((unit, place), y - values, accumulate=True)
+    count.index_put_((unit, place), torch.ones_like(y), accumulate=True)
+    of_rest, rest = missed.sum(0) - missed, count.sum(0) - count
+    return values + (of_rest / (rest + FEW))[unit, place]
 
 
 def _scaled(x: Tensor) -> Tensor:

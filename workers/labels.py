@@ -112,7 +112,8 @@ class Score:
     """What one sample is worth to the optimiser: `reward`, the weighted sum of `terms` (workers.terms).
 
     The term `model` = mean of `members` - λ·`std`; without other terms it is the reward. `so_far`: what the
-    members' mean makes of the reply as if it ended before each of its tokens; empty where nobody asked.
+    members' mean makes of the reply as if it ended before its first token, its second, …, and whole; empty
+    where nobody asked.
     """
 
     reward: float

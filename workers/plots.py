@@ -26,6 +26,7 @@ NAMES = {  # what a training curve may hold, in this order
     "margin": "reward margin",
     "accuracy": "reward accuracy",
     "kl": "KL, nats a token",
+    "nll_rise": "rise of plain text's NLL",
     "grad_norm": "gradient norm",
 }
 

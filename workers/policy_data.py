@@ -21,7 +21,7 @@ MAX_REPLY = 512  # tokens; a longer reply loses its end, and its end of turn
 @dataclass(frozen=True)
 class Rollouts:
     """Scored samples with the base's log-probabilities, one tensor a reply (empty where not needed).
-    `so_far`: what the reward model makes of a reply before each of its tokens, where it was asked."""
+    `so_far`: what the reward model makes of a reply on its way and whole, where it was asked."""
 
     samples: list[Sample]
     rewards: list[float]

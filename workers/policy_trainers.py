@@ -155,12 +155,13 @@ class Distance:
     base: float
     plain: float
 
-    def __le__(self, bound: "Distance") -> bool:
+    def within(self, bound: "Distance") -> bool:
+        """Whether none of the three is beyond its bound."""
         return self.step <= bound.step and self.base <= bound.base and self.plain <= bound.plain
 
-    def or_as_far_as(self, other: "Distance") -> "Distance":
-        """The wider bound of both in each of them."""
-        return Distance(max(self.step, other.step), max(self.base, other.base), max(self.plain, other.plain))
+    def widened_to(self, begin: "Distance") -> "Distance":
+        """As a bound, but that `begin` is within it."""
+        return Distance(max(self.step, begin.step), max(self.base, begin.base), max(self.plain, begin.plain))
 
 
 class KeepNear(TrainerCallback):
@@ -176,9 +177,9 @@ class KeepNear(TrainerCallback):
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
-        self._kept = self._copy()
         begin = measure()
-        self._bound = bound.or_as_far_as(begin)
+        self._kept, self._there = self._copy(), begin
+        self._bound = bound.widened_to(begin)
         self.measured = [(0, begin)]
         self.cut = False
 
@@ -188,7 +189,7 @@ class KeepNear(TrainerCallback):
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
         if self._within(state.global_step):
-            self._kept = self._copy()
+            self._kept, self._there = self._copy(), self.measured[-1][1]
             return
         self.cut = True
         self._go_back(state.global_step)
@@ -197,7 +198,7 @@ class KeepNear(TrainerCallback):
     def _within(self, step: int) -> bool:
         found = self._measure()
         self.measured.append((step, found))
-        return found <= self._bound
+        return found.within(self._bound)
 
     def _go_back(self, step: int) -> None:
         far = self._copy()
@@ -208,6 +209,7 @@ class KeepNear(TrainerCallback):
             if self._within(step):
                 return
         self._set(self._kept)
+        self.measured.append((step, self._there))
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self._trained]

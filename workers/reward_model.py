@@ -162,8 +162,14 @@ class RewardModel:
 
     def score(self, features: Sequence[Features], name: str) -> Tensor:
         """r(x, y) by one member for each text's features: (n,), float32, on the CPU."""
-        rewards = [so_far[-1] for so_far in self.score_so_far(features, name)]
-        return torch.stack(rewards) + self.style_rewards(features, name) if rewards else torch.empty(0)
+        return self.whole(self.score_so_far(features, name), features, name)
+
+    def whole(self, so_far: Sequence[Tensor], features: Sequence[Features], name: str) -> Tensor:
+        """`score` from what `score_so_far` found."""
+        if not so_far:
+            return torch.empty(0)
+        style = self.style_rewards([row.style for row in features], name)
+        return torch.stack([each[-1] for each in so_far]) + style
 
     @torch.no_grad()
     def score_so_far(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
@@ -181,12 +187,9 @@ class RewardModel:
                 found[row] = its[features[row].first - 1 : len(features[row].states)].clone()
         return found
 
-    def style_rewards(self, features: Sequence[Features], name: str) -> Tensor:
-        """The part of r(x, y) that is how the replies look: (n,), float32."""
-        return self.style_reward([row.style for row in features], name)
-
-    def style_reward(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
-        """`style_rewards` of what looks so; zeros without a head for it."""
+    def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
+        """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
+        without a head for it."""
         if name not in self.styles:
             return torch.zeros(len(rows))
         return torch.from_numpy(self.styles[name](rows)).float()

@@ -147,7 +147,7 @@ class LabelTrainer(RewardTrainer):
         *,
         labels: Sequence[Label],
         features: LabelFeatures,
-        looks: Callable[[Sequence[Features]], Tensor],
+        looks: Callable[[Sequence[Sequence[float]]], Tensor],
         thumbs: Thumbs,
         training: Training,
         **given: Any,
@@ -166,7 +166,10 @@ class LabelTrainer(RewardTrainer):
         rows = batch[0]["rows"]
         labels = [self._labels[row] for row in rows]
         features = [self._features[row] for row in rows]
-        given = {"style": self._looks(_flat(features)), "rater": self._thumbs.raters(labels)}
+        given = {
+            "style": self._looks([reply.style for reply in _flat(features)]),
+            "rater": self._thumbs.raters(labels),
+        }
         return label_batch(labels, features) | given
 
     def compute_loss(

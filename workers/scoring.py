@@ -1,9 +1,8 @@
 """Samples scored by members of a reward version. Torch; imported by stages only."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,43 +34,65 @@ def read_shape(directory: Path) -> Shape:
     return Shape(**json.loads((directory / SHAPE).read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True)
-class Rewards:
-    """`whole`: r(x, y) of each sample by each adapter, (n, names). `so_far`: what their mean makes of it as
-    if it ended before each of its tokens: (tokens,) a sample. Both float32."""
-
-    whole: Tensor
-    so_far: list[Tensor]
-
-
 def score_samples(
     base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
-) -> Rewards:
-    """Each sample by each named adapter in `reward` (None: the ensemble's members; `warm`: their average, at
-    the cost of one)."""
-    shape = read_shape(reward)
-    names = shape.members if names is None else names
-    model = RewardModel(base_model, shape.depth, shape.upper)
-    texts = Texts(base_model, shape.max_prompt, shape.max_reply)
-    read = [
-        texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason) for sample in samples
+) -> Tensor:
+    """r(x, y) of each sample by each named adapter in `reward` (None: the ensemble's members; `warm`: their
+    average, at the cost of one): (n, names), float32."""
+    scored = _Scored(base_model, reward, names, samples)
+    return scored.finite([scored.model.score(scored.features, name) for name in scored.loaded()])
+
+
+def score_so_far(
+    base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
+) -> tuple[Tensor, list[Tensor]]:
+    """`score_samples`, and what the adapters' mean makes of each sample as if it ended before its first
+    token, its second, …, and whole: (tokens + 1,) each."""
+    scored = _Scored(base_model, reward, names, samples)
+    styles = [looks(scored.texts.tokenizer.decode, sample.token_ids) for sample in samples]
+    columns, on_the_way = [], [torch.zeros(len(rows)) for rows in styles]
+    for name in scored.loaded():
+        members = scored.model.score_so_far(scored.features, name)
+        columns.append(scored.model.whole(members, scored.features, name))
+        for total, member, rows in zip(on_the_way, members, styles, strict=True):
+            total += _as_long(member, len(rows)) + scored.model.style_rewards(rows, name)
+    rewards = scored.finite(columns)
+    so_far = [
+        torch.cat([total / len(columns), whole.mean()[None]])
+        for total, whole in zip(on_the_way, rewards, strict=True)
     ]
-    features = model.features(read)
-    decode = partial(texts.tokenizer.decode, skip_special_tokens=True)
-    styles = [looks(decode, sample.token_ids) for sample in samples]
-    columns, so_far = [], [torch.zeros(len(sample.token_ids)) for sample in samples]
-    for name in names:
-        model.load(name, reward, trainable=False)
-        found = model.score_so_far(features, name)
-        columns.append(torch.stack([each[-1] for each in found]) + model.style_rewards(features, name))
-        so_far = [
-            total + (_as_long(each, len(total)) + model.style_reward(rows, name)) / len(names)
-            for total, each, rows in zip(so_far, found, styles, strict=True)
-        ]
-    whole = torch.stack(columns, 1)
-    if not whole.isfinite().all():
-        raise StageError(f"a reward of {reward.name} is not finite")
-    return Rewards(whole, so_far)
+    return rewards, so_far
+
+
+class _Scored:
+    """Samples as a reward version reads them."""
+
+    def __init__(
+        self, base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
+    ) -> None:
+        shape = read_shape(reward)
+        self._reward, self._names = reward, shape.members if names is None else names
+        self.model = RewardModel(base_model, shape.depth, shape.upper)
+        self.texts = Texts(base_model, shape.max_prompt, shape.max_reply)
+        self.features = self.model.features(
+            [
+                self.texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason)
+                for sample in samples
+            ]
+        )
+
+    def loaded(self) -> Iterator[str]:
+        """Each adapter's name, once it is loaded."""
+        for name in self._names:
+            self.model.load(name, self._reward, trainable=False)
+            yield name
+
+    def finite(self, columns: Sequence[Tensor]) -> Tensor:
+        """(n, names). StageError where a reward is not finite."""
+        rewards = torch.stack(list(columns), 1)
+        if not rewards.isfinite().all():
+            raise StageError(f"a reward of {self._reward.name} is not finite")
+        return rewards
 
 
 def _as_long(values: Tensor, length: int) -> Tensor:

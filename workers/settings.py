@@ -73,7 +73,8 @@ class WorkerSettings(ServingSettings):
     optimise_targets: Annotated[tuple[Module, ...], NoDecode] = Field(
         default=("o_proj",),
         min_length=1,
-        description="Modules that a first adapter is on, comma separated: q_proj, k_proj, v_proj, o_proj",
+        description="Modules that a first adapter is on, comma separated: q_proj, k_proj, v_proj, o_proj; "
+        "the methods' learning rates are for this one, and are too fast for more",
     )
     optimise_top_layers: float = Field(
         default=0.5, gt=0, le=1, description="Share of the layers, from the top, that a first adapter is on"
@@ -118,7 +119,10 @@ class WorkerSettings(ServingSettings):
         default=0.3, gt=0, description="KL to the champion that it allows, nats a token"
     )
     evaluate_max_nll_rise: float = Field(
-        default=0.02, gt=0, description="How much less likely plain text may become than to the base"
+        default=0.02,
+        gt=0,
+        description="How much less likely plain text may become than to the base; "
+        "at 0.9 of it a round is cut",
     )
     evaluate_max_length_ratio: float = Field(
         default=3.0, gt=1, description="How many times as long, or as short, replies may become"

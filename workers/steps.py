@@ -11,6 +11,7 @@ from workers import history
 from workers.runner import Finished, Run, StageFailed
 from workers.settings import WorkerSettings
 
+CREDITED = (Method.grpo, Method.rloo)  # by token
 SPARED = 0.9  # of the gate's bound on plain text: engine and trainer do not round alike
 
 
@@ -246,6 +247,7 @@ def _score(
             "names": ["warm"] if given["reward"] == "warm" else None,
             "samples": sampled.path("samples.parquet"),
             "uncertainty": settings.uncertainty,
+            "so_far": kitchen.method in CREDITED and settings.optimise_credit_decay < 1,
             "rules": ai.judged.path("rules.parquet") if ai else None,
         },
     )

@@ -19,8 +19,9 @@ by the gold score alone:
              1. A gain costs KL by the inverse of its square, so twice the aim is a quarter of the KL
 
 A change of the mean of log π on what the base writes, -KL a token, is taken off first. The standard error is
-that over replies. Figures are kept in OUT by choice, and what is there is not run again: take another folder
-for another model or noise.
+that over replies. Where rewards are gold and noise, nobody can tell what a reply on its way is worth: there
+credit goes by the base's states and by style alone. Figures are kept in OUT by choice, and what is there is
+not run again: take another folder for another model or noise.
 """
 
 import argparse
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             for k in KS
         }
         for choice in args.only:
-            path = out / f"{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
+            path = out / f"choice-{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
             if path.exists():
                 continue
             folder = out / path.stem
@@ -245,6 +246,7 @@ def scored(settings: DeploySettings, samples: Sequence[Sample], reward: Path, k:
             "reward": reward,
             "samples": folder.with_suffix(".parquet"),
             "uncertainty": settings.uncertainty,
+            "so_far": True,
         }
         run_program("workers.stages.score", folder, config, worker("train", settings).environment)
     return path
@@ -275,7 +277,7 @@ def first_of_each(samples: Sequence[Sample], prompts: range, count: int) -> list
 
 
 def read(out: Path) -> list[Found]:
-    return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("*-*.json"))]
+    return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("choice-*.json"))]
 
 
 def table_of(found: Sequence[Found]) -> Table:

@@ -19,6 +19,7 @@ Figures are kept in OUT, and what is there is not run again.
 import argparse
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -30,12 +31,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from deploy.demo_prompts import EXAMINED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from tests.bench.choices import HELD, PROMPTS, base_samples, first_of_each
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program
-from tests.bench.raters import Mind, Reply, Taste, people
+from tests.bench.raters import Person, Reply, Taste, ballots, people
 from workers.labels import Label, Sample, by_prompt, write_labels
 from workers.reward_model import JUDGE, member_names
 from workers.scoring import score_samples
@@ -101,9 +103,10 @@ def run(
     learnt = first_of_each(samples, range(PROMPTS), HELD)
     chance = random.Random(f"{name} {seed}")
     taste = Taste(score, fmean(gold[learnt].tolist()), TEMPERATURE * pstdev(gold[learnt].tolist()))
-    minds = [person.mind for person in people(RATERS, taste, 0.0, SPREAD, seed)]
-    labels = drawn([samples[row] for row in learnt], minds, count, chance)
-    folder.mkdir(exist_ok=True)
+    crowd = people(RATERS, taste, 0.0, SPREAD, seed)
+    labels = drawn([samples[row] for row in learnt], crowd, count, chance)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+    folder.mkdir()
     write_labels(folder / "train.parquet", labels)
     write_labels(folder / "holdout.parquet", [])
     config = settings.prefixed("reward") | {
@@ -117,11 +120,11 @@ def run(
     metrics = run_program(
         "workers.stages.train_reward", folder / "stage", config, worker("train", settings).environment
     )
-    held = first_of_each(samples, range(PROMPTS, len(samples)), HELD)
+    held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
     names = [*member_names(max(MEMBERS)), JUDGE]
     rewards = (
         score_samples(settings.model, folder / "stage" / "reward", names, [samples[row] for row in held])
-        .whole.numpy()
+        .numpy()
         .astype(np.float64)
     )
     measured = Measured([samples[row] for row in held], gold[held])
@@ -143,30 +146,30 @@ def run(
     path.write_text(json.dumps([asdict(row) for row in found]))
 
 
-def drawn(samples: Sequence[Sample], minds: Sequence[Mind], count: int, chance: random.Random) -> list[Label]:
-    """Thumbs and blind pairs in turn, each in a conversation of its own."""
-    groups = list(by_prompt(samples, samples).values())
+def drawn(
+    samples: Sequence[Sample], crowd: Sequence[Person], count: int, chance: random.Random
+) -> list[Label]:
+    """Thumbs and blind pairs, each in a conversation of its own."""
+    groups = {group[0].messages[-1]["content"]: group for group in by_prompt(samples, samples).values()}
     labels = []
-    for number in range(count):
-        mind = minds[number % len(minds)]
-        a, b = chance.sample(chance.choice(groups), 2)
+    for number, ballot in enumerate(ballots(crowd, sorted(groups), count, 0.5, chance)):
+        a, b = ballot.dice.sample(groups[ballot.prompt], 2)
         seen = [Reply(side.reply, side.finish_reason == "stop") for side in (a, b)]
         told = {
             "messages": a.messages,
             "a": a.reply,
             "a_finish": a.finish_reason,
-            "rater": f"rater-{number % len(minds)}",
+            "rater": ballot.rater,
             "conversation": f"conv-{chance.random()}",
             "time": float(number),
         }
-        if number % 2:
-            up = mind.rate(seen[0], chance).rating == "up"
-            labels.append(Label(kind="thumb", b=None, target=float(up), **told))
+        if ballot.blind:
+            target = {"a": 1.0, "b": 0.0}.get(ballot.mind.choose(*seen, ballot.dice), 0.5)
+            label = Label(kind="comparison", b=b.reply, b_finish=b.finish_reason, target=target, **told)
         else:
-            target = {"a": 1.0, "b": 0.0}.get(mind.choose(*seen, chance), 0.5)
-            labels.append(
-                Label(kind="comparison", b=b.reply, b_finish=b.finish_reason, target=target, **told)
-            )
+            up = ballot.mind.rate(seen[0], ballot.dice).rating == "up"
+            label = Label(kind="thumb", b=None, target=float(up), **told)
+        labels.append(label)
     return labels
 
 

@@ -62,7 +62,8 @@ def test_engines_have_the_flags_of_a_local_one(name: str, gpu: bool) -> None:
     command = [part for word in SERVICES[name]["command"] for part in word.split("=", 1)]
     assert command[:3] == ["python", "-m", "vllm.entrypoints.openai.api_server"]
     home = Path(SERVICES["gateway"]["environment"]["THUMBWHEEL_HOME"])
-    flags = engine_flags(str(home / "models" / "smollm2-135m-instruct"), gpu)
+    model = str(home / "models" / "smollm2-135m-instruct")
+    flags = engine_flags(model, gpu, WorkerSettings().optimise_targets)
     assert command[7:] == flags
     assert SERVICES[name]["networks"]["default"]["aliases"] == ["engine"]
 

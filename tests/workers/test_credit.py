@@ -106,31 +106,43 @@ def test_dealing_out_leaves_the_tokens_standard_deviation_as_it_was():
     assert float(torch.cat(found.advantages).std()) == pytest.approx(3.0, rel=0.01)
 
 
-def test_what_the_reward_model_makes_of_a_reply_so_far_tells_which_token_earned_it():
-    """States and style say nothing here; the reward model's mean over tokens does."""
-    states, style, _, prompts, _ = walks(signal=0.0)
+def scored(informed: bool):
+    """Replies whose advantage comes with one token; and what a reward model makes of them before each, and
+    whole, which tells only if it is `informed`."""
     chance = torch.Generator().manual_seed(3)
-    so_far = [torch.zeros(TOKENS) for _ in states]
-    advantages, lucky = torch.zeros(len(states)), []
-    for number, scores in enumerate(so_far):
-        at = int(torch.randint(1, TOKENS, (1,), generator=chance))
-        advantages[number] = 1.0 if number % 2 else -1.0
-        scores[at:] = advantages[number]
-        lucky.append(at - 1)
-    without = deal_out(states, style, advantages, prompts, 0.3, seed=0)
-    others = of_others([float(scores[-1]) for scores in so_far], prompts)
-    scores = [standing(row, mean) for row, mean in zip(so_far, others, strict=True)]
-    prefixes = [torch.cat(both, 1) for both in zip(style, scores, strict=True)]
+    shape = (PROMPTS, REPLIES)
+    rewards = torch.randn(shape, generator=chance)
+    lucky = torch.randint(0, TOKENS - 1, shape, generator=chance).flatten()
+    so_far = [torch.zeros(TOKENS) for _ in lucky]
+    for row, at, reward in zip(so_far, lucky, rewards.flatten(), strict=True):
+        row[at + 1 :] = reward if informed else 0.0
+    advantages = (rewards - rewards.mean(1, keepdim=True)).flatten()
+    others = of_others(rewards).flatten()
+    return [standing(*row) for row in zip(so_far, others, strict=True)], advantages, lucky
+
+
+def test_what_the_reward_model_makes_of_a_reply_so_far_tells_which_token_earned_it():
+    states, _, _, prompts, _ = walks(signal=0.0)
+    prefixes, advantages, lucky = scored(informed=True)
     found = deal_out(states, prefixes, advantages, prompts, 0.3, seed=0)
-    assert without.explained <= credit.LEAST
     assert found.explained > 0.3
-    signed = [part * sign for part, sign in zip(found.advantages, advantages, strict=True)]
-    theirs = torch.tensor([part[at] for part, at in zip(signed, lucky, strict=True)])
-    assert float(theirs.mean()) > 2 * float(torch.cat(signed).mean())
+    signed = [part * whole for part, whole in zip(found.advantages, advantages, strict=True)]
+    theirs = torch.tensor([float(part[at]) for part, at in zip(signed, lucky, strict=True)])
+    assert float(theirs.mean()) > 3 * float(torch.cat(signed).mean())
 
 
-def test_beside_the_others_is_the_mean_of_the_rest_of_the_group():
-    assert of_others([1.0, 2.0, 6.0, 5.0], ["p", "p", "p", "q"]) == [4.0, 3.5, 1.5, 5.0]
+def test_scores_that_tell_nothing_on_the_way_leave_every_token_the_whole_advantage():
+    """The others' scores alone foresee a part of every advantage, but not which token earned it."""
+    states, _, _, prompts, _ = walks(signal=0.0)
+    prefixes, advantages, _ = scored(informed=False)
+    found = deal_out(states, prefixes, advantages, prompts, 0.3, seed=0)
+    assert found.explained <= credit.LEAST
+    for part, advantage in zip(found.advantages, advantages, strict=True):
+        assert part.tolist() == [float(advantage)] * TOKENS
+
+
+def test_the_others_are_the_rest_of_the_group():
+    assert of_others(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[4.0, 3.5, 1.5]]
 
 
 def test_values_are_right_on_average_at_each_place():

@@ -21,6 +21,7 @@ from workers.policy_model import (
     trainable_hash,
 )
 from workers.policy_trainers import occurrences
+from workers.settings import WorkerSettings
 from workers.stage import StageError
 from workers.stages import optimise
 from workers.stages.optimise import Config
@@ -134,6 +135,32 @@ def test_the_advantage_dealt_out_to_single_tokens_moves_it_too(method, run, scor
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
     assert whole["credit"] == 0.0
     assert metrics["credit"] > 0.1
+    assert not metrics["credit_scores"], "these scores are from before replies were scored on their way"
+
+
+def test_credit_is_dealt_out_by_what_the_reward_model_makes_of_a_reply_on_its_way(run, scored):
+    """Rewards that nothing in the replies tells of; a reward model knows them once it saw the first token."""
+    dice, path = random.Random(1), scored()
+    samples = [row for row, _ in read_scores(path)]
+    rewards = [dice.gauss(0, 1) for _ in samples]
+    told = [[0.0] + [reward] * len(row.token_ids) for row, reward in zip(samples, rewards, strict=True)]
+    scores = [Score(reward, 0.0, [reward], so_far=row) for reward, row in zip(rewards, told, strict=True)]
+    write_scores(path, samples, scores)
+    metrics, _ = run("scored", "grpo", path, credit_decay=0.5)
+    without, _ = run("without", "grpo", path, credit_decay=0.5, credit_scores=False)
+    assert metrics["credit_scores"]
+    assert metrics["credit"] > 0.2
+    assert without["credit"] < 0.1
+
+
+def test_a_first_adapter_is_on_what_the_engines_of_deploy_up_wrap(run, scored):
+    given = Config.model_fields
+    _, folder = run(
+        "o", "grpo", scored(), targets=given["targets"].default, top_layers=given["top_layers"].default
+    )
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["o_proj"] == list(WorkerSettings().optimise_targets)
+    assert config["layers_to_transform"] == [2, 3]
 
 
 def test_each_method_has_a_pace_of_its_own_until_told_otherwise(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from workers.policy_objectives import rloo_advantages, rloo_loss
+from workers.policy_objectives import grpo_advantages, rloo_advantages, rloo_loss
 
 
 def test_rloo_loss_has_the_gradient_that_finite_differences_give():
@@ -21,6 +21,14 @@ def test_advantages_are_the_reward_less_the_mean_of_the_others():
 
 def test_equal_rewards_leave_nothing_to_learn():
     assert rloo_advantages(torch.ones(2, 4), torch.zeros(2, 4), 0.1, scale=True).abs().max() == 0
+    assert grpo_advantages(torch.ones(2, 4)).abs().max() == 0
+
+
+def test_a_group_that_hardly_differs_counts_for_little_beside_one_that_does():
+    found = grpo_advantages(torch.tensor([[1.0, 1.01], [0.0, 4.0]]))
+    assert found.std().item() == pytest.approx(1.0, rel=1e-3)
+    assert found.sum(1).tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    assert (found[1] / found[0]).tolist() == pytest.approx([400.0, 400.0], rel=1e-3)
 
 
 def test_at_the_sampling_policy_the_gradient_is_the_advantage_for_every_token_that_counts():

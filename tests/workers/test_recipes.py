@@ -19,7 +19,7 @@ from serving.registry import Registry, Version
 from workers.recipes import Outcome, cook
 from workers.runner import Cancelled, Run, StageFailed
 from workers.settings import WorkerSettings
-from workers.stages import ai_feedback, evaluate, score, snapshot, train_reward
+from workers.stages import ai_feedback, evaluate, optimise, score, snapshot, train_reward
 
 PROGRAMS = "tests.workers.programs"
 CURSOR = "1700000000000-5"
@@ -281,6 +281,17 @@ def test_every_score_config_is_one_that_the_stage_knows(cycle):
     given = score.Config.model_validate(cycle.given("05-score-1"))
     assert given.names is None
     assert given.repetition_weight == 0.5
+    assert given.so_far
+
+
+def test_a_round_may_make_plain_text_a_little_less_unlikely_than_the_gate_allows(cycle):
+    cycle.settings = {"evaluate_max_nll_rise": 0.05, "optimise_targets": "v_proj, o_proj"}
+    cycle.finish(*list(FINISHED)[:5])
+    with pytest.raises(StageFailed, match="optimise-1"):
+        cycle.cook()
+    given = optimise.Config.model_validate(cycle.given("06-optimise-1"))
+    assert given.max_nll_rise == pytest.approx(0.045)
+    assert given.targets == ("v_proj", "o_proj")
 
 
 def test_evaluate_is_told_what_it_needs_to_judge_by(cycle, registry, tmp_path):

@@ -44,8 +44,32 @@ def test_the_reward_is_the_mean_less_the_doubt(stage, tiny_model, reward, tmp_pa
         assert plain.std == pytest.approx(abs(plain.members[0] - plain.members[1]) / 2, abs=1e-5)
         assert marked_down.reward == pytest.approx(plain.reward - 2 * plain.std, abs=1e-5)
         assert row.token_ids[-1] == 2
-        assert len(plain.so_far) == len(row.token_ids)
         assert plain.terms["model"] == plain.reward
+
+
+def test_a_reply_is_scored_on_its_way_as_if_it_ended_there(stage, tiny_model, reward, tmp_path):
+    ids = [11, 3, 15, 12, 2]
+    cut = [sample(0, ids[:end], "length") for end in range(len(ids))]
+    write_samples(tmp_path / "s.parquet", [sample(0, ids), *cut])
+    common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
+    stage("on", score, **common, so_far=True)
+    stage("off", score, **common)
+    (_, whole), *ended = read_scores(tmp_path / "on" / "scores.parquet")
+    alone = [sum(found.members) / 2 for _, found in ended]
+    assert whole.so_far == pytest.approx([*alone, sum(whole.members) / 2], abs=0.02)
+    assert max(whole.so_far) - min(whole.so_far) > 0.1
+    assert not any(found.so_far for _, found in read_scores(tmp_path / "off" / "scores.parquet"))
+
+
+def test_a_reply_too_long_to_be_read_keeps_its_last_score(stage, tiny_model, reward, tmp_path):
+    shape = json.loads((reward / "shape.json").read_text())
+    (reward / "shape.json").write_text(json.dumps(shape | {"max_reply": 2}))
+    write_samples(tmp_path / "s.parquet", [sample(0, [11, 3, 15, 12, 2])])
+    common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
+    stage("long", score, **common, so_far=True)
+    ((_, found),) = read_scores(tmp_path / "long" / "scores.parquet")
+    assert len(found.so_far) == 6
+    assert found.so_far[1] != found.so_far[2]
 
 
 def test_the_reward_is_the_weighted_sum_of_the_terms(stage, tiny_model, reward, tmp_path):

@@ -120,7 +120,7 @@ def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model)
     assert metrics["warm"]["pairs"] == metrics["holdout"]["pairs"]
     tokens = [[11, 11, 2], [15, 16, 2], [11, 15, 12, 2]]
     samples = [Sample(0, [], "…", [1, 21, 3, 2, 1, 22], ids, [-1.0] * len(ids), "stop") for ids in tokens]
-    both = score_samples(tiny_model, folder, ["member-0", "member-1", "warm"], samples).whole
+    both = score_samples(tiny_model, folder, ["member-0", "member-1", "warm"], samples)
     assert both[0, 2] > both[1, 2]
     assert read_shape(folder).members == ["member-0", "member-1"], "it is no member"
 

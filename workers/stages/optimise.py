@@ -58,7 +58,7 @@ from workers.policy_trainers import (
     SampledRLOO,
     SampledSFT,
 )
-from workers.references import read_references
+from workers.references import FINISH, read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import looks
 
@@ -115,7 +115,7 @@ class Config(StageConfig):
     sft_weight: float = 0.0
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
-    max_nll_rise: float = 0.018
+    max_nll_rise: float = 0.02
     check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
@@ -154,7 +154,7 @@ class Round:
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
-        self.plain = [self.tokens.reply(text.messages, text.reply, "length") for text in read_references()]
+        self.plain = [self.tokens.reply(text.messages, text.reply, FINISH) for text in read_references()]
         self.plain_nll = _nll(self.base(self.plain))
 
     def refer_to(self, rows: Sequence[int]) -> None:
@@ -252,7 +252,7 @@ def rloo(work: Round) -> Made:
             **common_arguments(work), **rollout_arguments(work.config, groups.count, k), beta=0.0
         ),  # the KL is in the advantages already
     )
-    return trainer, {"groups": groups.count, "k": k, "credit": credit}
+    return trainer, {"groups": groups.count, "k": k, **credit}
 
 
 def grpo(work: Round) -> Made:
@@ -274,7 +274,7 @@ def grpo(work: Round) -> Made:
             loss_type="bnpo",
         ),
     )
-    return trainer, {"groups": groups.count, "k": k, "credit": credit}
+    return trainer, {"groups": groups.count, "k": k, **credit}
 
 
 def online_dpo(work: Round) -> Made:
@@ -478,12 +478,11 @@ def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Groups:
     """All replies, group by group, `k` in each. `batch`: as TRL's policy gradients want them, prompts padded
-    left, completions right; `states`: what the base sees before each of a reply's tokens, (t, d), or (t, 0)
-    where nobody looks."""
+    left, completions right; `so_far`: as in Score; `states`: what the base sees before each of a reply's
+    tokens, (t, d), or (t, 0) where nobody looks."""
 
     batch: dict[str, Tensor]
     samples: list[Sample]
-    rewards: list[float]
     so_far: list[list[float]]
     states: list[Tensor]
     k: int
@@ -520,32 +519,31 @@ def policy_batch(work: Round) -> Groups:
             "mean_tokens": torch.full((len(rows),), sum(map(len, replies)) / len(replies)),
         },
         samples,
-        [work.data.rewards[row] for row in rows],
         [work.data.so_far[row] for row in rows],
         states,
         k,
     )
 
 
-def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, float]:
+def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, dict[str, Any]]:
     """Each token's advantage, (n, t) padded on the right, from those of the groups' replies, (n / k, k); and
-    the share that the values explain."""
-    decay = work.config.credit_decay
-    prompts = [str(sample.prompt_id) for sample in groups.samples]
-    prefixes = [torch.tensor(looks(work.tokenizer.decode, sample.token_ids)) for sample in groups.samples]
-    if work.config.credit_scores and all(groups.so_far):
-        others = of_others(groups.rewards, prompts)
-        scores = [standing(torch.tensor(row), mean) for row, mean in zip(groups.so_far, others, strict=True)]
-        prefixes = [torch.cat(both, 1) for both in zip(prefixes, scores, strict=True)]
+    the share that the values explain, and whether the reward model's scores were among what they know."""
+    config, texts = work.config, groups.samples
+    scored = config.credit_scores and all(groups.so_far)
+    prompts = [str(sample.prompt_id) for sample in texts]
+    prefixes: list[Tensor] = []
+    if config.credit_decay < 1:
+        prefixes = [torch.tensor(looks(work.tokenizer.decode, sample.token_ids)) for sample in texts]
+        if scored:
+            whole = torch.tensor([so_far[-1] for so_far in groups.so_far]).view(-1, groups.k)
+            stand = map(
+                standing, (torch.tensor(row[:-1]) for row in groups.so_far), of_others(whole).flatten()
+            )
+            prefixes = [torch.cat(both, 1) for both in zip(prefixes, stand, strict=True)]
     credit = deal_out(
-        groups.states,
-        prefixes,
-        advantages.flatten(),
-        prompts,
-        decay,
-        work.config.seed,
+        groups.states, prefixes, advantages.flatten(), prompts, config.credit_decay, config.seed
     )
-    return pad(credit.advantages, padding_value=0), credit.explained
+    return pad(credit.advantages, padding_value=0), {"credit": credit.explained, "credit_scores": scored}
 
 
 def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear, dict[str, Any]]:

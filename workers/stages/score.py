@@ -7,9 +7,11 @@ python -m workers.stages.score DIR
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from workers.labels import Score, read_samples, write_scores
 from workers.rules import beside, combined, read_rules
-from workers.scoring import score_samples
+from workers.scoring import score_samples, score_so_far
 from workers.stage import Stage, StageConfig, run
 from workers.terms import Weights, describe, reward_terms, weighted_sum
 
@@ -17,7 +19,8 @@ from workers.terms import Weights, describe, reward_terms, weighted_sum
 class Config(StageConfig):
     """`names`: the adapters in `reward` that score; None, or a reward version without them: the members of
     the ensemble. `uncertainty`: λ ≥ 0, how much a reward that the members disagree on is marked down.
-    `rules`: rule scores of these samples, if a judge gave any. The weights are those of workers.terms."""
+    `so_far`: also of replies on their way, for the credit of single tokens. `rules`: rule scores of these
+    samples, if a judge gave any. The weights are those of workers.terms."""
 
     base_model: str
     reward: Path
@@ -27,6 +30,7 @@ class Config(StageConfig):
     length_weight: float = 0.0
     repetition_weight: float = 0.0
     rule_weight: float = 0.0
+    so_far: bool = False
     rules: Path | None = None
 
 
@@ -34,8 +38,12 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
     names = config.names if _has(config.reward, config.names or []) else None
-    rewards = score_samples(config.base_model, config.reward, names, samples)
-    members = rewards.whole
+    given = config.base_model, config.reward, names, samples
+    so_far: list[Tensor] | None = None
+    if config.so_far:
+        members, so_far = score_so_far(*given)
+    else:
+        members = score_samples(*given)
     std = members.std(1, correction=0)
     model = (members.mean(1) - config.uncertainty * std).tolist()
     rules = read_rules(config.rules) if config.rules else []
@@ -47,7 +55,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         Score(
             *row,
             terms={name: float(values[number]) for name, values in terms.items()},
-            so_far=rewards.so_far[number].tolist(),
+            so_far=so_far[number].tolist() if so_far else [],
         )
         for number, row in enumerate(rows)
     ]
