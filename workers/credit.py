@@ -8,9 +8,9 @@ stands up to token t, is fitted to the samples themselves, and each token gets w
 V is a ridge regression on what the base sees (its last hidden state), on how the reply looks so far
 (workers.style), and on what the reward model would give it if it ended there, beside what the other replies
 to the prompt came to; closed in form and cross-fitted: no reply's value comes from a fit to its own reward.
-All of them choose the penalty. What V did not foresee falls to a reply's last
-tokens, to its end of turn above all: that it ended there is what nobody could foresee. Where V foresees next
-to nothing, all tokens share the advantage instead.
+All of them choose the penalty. What V did not foresee falls to a reply's last tokens, to its end of turn
+above all: that it ended there is what nobody could foresee. Where V foresees next to nothing on the way, all
+tokens share the advantage instead.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ LOOKS = 3.0  # how much more freely the few features of the prefix are used than
 FEW = 4  # replies at a place by which its mean is half believed
 SETTLED = 16  # tokens after which half of what the reward model makes of a reply is taken to stand
 WIDEST = 1024  # dimensions of a hidden state; wider ones are projected
-LEAST = 0.02  # share of the variance that values must explain to deal anything out by them
+LEAST = 0.02  # what values must explain, see `Credit`, to deal anything out by them
 
 
 @dataclass(frozen=True)

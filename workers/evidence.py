@@ -89,8 +89,8 @@ class Evidence:
     of `members` less `raw`. `kl_…`: nats a token. `nll`: of the reference texts, nats a token, against the
     base. `words`: mean a reply. `empty`, `identical`, `trigrams`, `cut`, `openings`, `endings`: shares, see
     `workers.replies`. `disagreement`: mean standard deviation over members; `disagreement_rise`: interval of
-    its relative rise; `members_gain`: rise of their mean reward, in the unit of `disagreement`. `base`: the
-    habits beside the base's; None where they are not known, or the champion is the base.
+    its relative rise. `base`: the habits beside the base's; None where they are not known, or the champion is
+    the base.
     """
 
     raw: WinRate
@@ -112,7 +112,6 @@ class Evidence:
     endings: Sides
     disagreement: Sides
     disagreement_rise: Interval
-    members_gain: float
     base: Habits | None = None
 
 

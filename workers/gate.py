@@ -20,8 +20,7 @@ class Limits(StageConfig):
     `min_alike`: prompts with replies of like length, or all that were answered where those are fewer.
     `max_kl`, `max_kl_champion`: nats a token. `max_nll_rise`: share of the base's. `max_length_ratio`: mean
     words, either way. `max_repetition_rise`, `max_cut_rise`, `max_formula_rise`: of shares of replies.
-    `max_disagreement_rise`: share of the champion's; `max_doubt`: the same rise, as a share of what the
-    members' mean gained. `max_gap`: of win rates. `probe_z`: standard errors.
+    `max_disagreement_rise`: share of the champion's. `max_gap`: of win rates. `probe_z`: standard errors.
     `min_judge_labels`: from how many on the judge's accuracy itself has to be above chance.
     """
 
@@ -34,7 +33,6 @@ class Limits(StageConfig):
     max_repetition_rise: float = 0.1
     max_cut_rise: float = 0.3
     max_disagreement_rise: float = 0.25
-    max_doubt: float = 0.2
     max_formula_rise: float = 0.2
     max_gap: float = 0.25
     probe_z: float = 2.33
@@ -214,9 +212,7 @@ def over_optimised(evidence: Evidence, limits: Limits) -> list[str]:
     if not evidence.members.interval[0] > 0.5:
         return []
     signs = []
-    rise = evidence.disagreement.candidate - evidence.disagreement.other
-    doubted = rise > limits.max_doubt * evidence.members_gain  # members of a larger reward differ by more
-    if doubted and evidence.disagreement_rise[0] > limits.max_disagreement_rise:
+    if evidence.disagreement_rise[0] > limits.max_disagreement_rise:
         signs.append(
             f"the reward's members prefer it but disagree more, by {evidence.disagreement.candidate:.3f} "
             f"against {evidence.disagreement.other:.3f}"

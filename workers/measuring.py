@@ -94,7 +94,6 @@ def weigh(
         endings=_sides(replies.endings, candidate, champion),
         disagreement=spread,
         disagreement_rise=spread_rise,
-        members_gain=float(candidate.members.mean() - champion.members.mean()),
         base=measured.base,
     )
     return evidence, figures(evidence, tolerance, pairs) | {

@@ -13,9 +13,6 @@ from pathlib import Path
 from workers.labels import Message
 
 DATA = Path(__file__).parent / "data"
-# They are read as if they were cut. The ends of their turns tell how long replies are, which has rules of its
-# own, and would be one in twenty of what such short texts are measured by.
-FINISH = "length"
 
 
 @dataclass(frozen=True)

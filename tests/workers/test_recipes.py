@@ -284,7 +284,7 @@ def test_every_score_config_is_one_that_the_stage_knows(cycle):
     assert given.so_far
 
 
-def test_a_round_may_make_plain_text_a_little_less_unlikely_than_the_gate_allows(cycle):
+def test_a_round_is_held_to_a_little_less_than_the_gate_allows(cycle):
     cycle.settings = {"evaluate_max_nll_rise": 0.05, "optimise_targets": "v_proj, o_proj"}
     cycle.finish(*list(FINISHED)[:5])
     with pytest.raises(StageFailed, match="optimise-1"):

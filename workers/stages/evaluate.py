@@ -27,7 +27,7 @@ from workers.labels import Prompt, Sample, read_labels, read_prompts
 from workers.likelihood import Reader
 from workers.measuring import Measured, Ruler, Side, judge_quality, length_taste, weigh
 from workers.probes import Answer, Probe, answer_probes, read_probes, weigh_probes
-from workers.references import FINISH, read_references
+from workers.references import read_references
 from workers.reward_model import JUDGE, Text, Texts
 from workers.sampling import Sampling, choose, ensure_loaded, sample_replies
 from workers.scoring import read_shape, score_samples
@@ -191,9 +191,9 @@ class Examination:
 
 
 def reference_texts(base_model: str) -> list[Text]:
-    """The reference texts as the policies read them."""
+    """The reference texts as the policies read them, the ends of their turns included."""
     texts = Texts(base_model, max_prompt=512, max_reply=512)
-    return [texts.of_reply(text.messages, text.reply, FINISH) for text in read_references()]
+    return [texts.of_reply(text.messages, text.reply, "stop") for text in read_references()]
 
 
 def records(config: Config, answers: Answers, probes: Sequence[Probe]) -> tuple[Record, Record | None]:

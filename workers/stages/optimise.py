@@ -58,7 +58,7 @@ from workers.policy_trainers import (
     SampledRLOO,
     SampledSFT,
 )
-from workers.references import FINISH, read_references
+from workers.references import read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import looks
 
@@ -154,7 +154,7 @@ class Round:
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
-        self.plain = [self.tokens.reply(text.messages, text.reply, FINISH) for text in read_references()]
+        self.plain = [self.tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
         self.plain_nll = _nll(self.base(self.plain))
 
     def refer_to(self, rows: Sequence[int]) -> None:
