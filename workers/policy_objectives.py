@@ -45,6 +45,15 @@ def grpo_advantages(rewards: Tensor) -> Tensor:
     return centred / (centred.std() + 1e-4)
 
 
+def kl_k2(log_ratio: Tensor) -> Tensor:
+    """½ mean (log q - log p)², a scalar; `log_ratio`: log q - log p, any shape.
+
+    The estimator k2 of Schulman (2020, "Approximating KL divergence"): of tokens that p wrote it is KL(p ‖ q)
+    to second order. Of other texts it says how far both are apart on them, and its gradient leads back.
+    """
+    return log_ratio.square().mean() / 2
+
+
 def kl_k3(log_ratio: Tensor) -> Tensor:
     """KL(p ‖ q) a token in nats from tokens that p wrote, a scalar; `log_ratio`: log q - log p, any shape.
 

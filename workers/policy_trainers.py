@@ -6,9 +6,9 @@ call is that of `workers.packing`.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
@@ -34,36 +34,80 @@ class Prepared:
         return dataset
 
 
-class WithRated:
-    """Mixed into a trainer: each step also learns to say what people rated well, the role of PPO-ptx in
-    InstructGPT (arXiv 2203.02155, eq. 2). `rated` is set before training; without it nothing is added."""
+class Aside(Protocol):
+    """What a policy learns beside the samples."""
 
-    rated: "Rated | None" = None
+    def loss(self, model: Any) -> Tensor:
+        """A part of a step's loss, a scalar, of texts that the next call does not repeat at once."""
+
+
+class WithAsides:
+    """Mixed into a trainer: each step also learns from texts that the engines did not sample. `asides` is set
+    before training; without it nothing is added."""
+
+    asides: "Sequence[Aside]" = ()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
-        if self.rated is not None:
-            share = self.rated.share / self.args.gradient_accumulation_steps  # type: ignore[attr-defined]
-            said = share * model(**self.rated.draw(), fused_lm_head=True).loss
+        for aside in self.asides:
+            said = aside.loss(model) / self.args.gradient_accumulation_steps  # type: ignore[attr-defined]
             self.accelerator.backward(said)  # type: ignore[attr-defined]
             loss = loss + said.detach()
         return loss
 
 
 class Rated:
-    """Well-rated replies, a few at a time, over and over. `share`: the weight of their mean loss."""
+    """What people rated well is said more often: the role of PPO-ptx in InstructGPT (arXiv 2203.02155, eq.
+    2).
+    `share`: the weight of its mean loss; `size`: replies a step."""
 
     def __init__(self, replies: Sequence[Reply], share: float, size: int, pad_id: int, seed: int) -> None:
-        self.share = share
-        self._replies, self._size, self._pad = list(replies), size, pad_id
-        self._random = random.Random(seed)
-        self._order: list[Reply] = []
+        self._replies, self._share, self._pad = list(replies), share, pad_id
+        self._turns = turns(len(replies), size, seed)
 
-    def draw(self) -> dict[str, Tensor]:
-        while len(self._order) < self._size:
-            self._order += self._random.sample(self._replies, len(self._replies))
-        taken, self._order = self._order[: self._size], self._order[self._size :]
-        return padded(taken, self._pad)
+    def loss(self, model: Any) -> Tensor:
+        batch = padded([self._replies[row] for row in next(self._turns)], self._pad)
+        said: Tensor = self._share * model(**batch, fused_lm_head=True).loss
+        return said
+
+
+class Plain:
+    """Texts that stay as likely as they are to the base: `share` · mean ½ (log π - log π_ref)², by tokens
+    (`policy_objectives.kl_k2`). `base`: log π_ref of each reply's tokens; `size`: replies a step.
+
+    What raters ask about is a small part of what a policy may be asked, and what it learns there, such as to
+    go on after a short answer, it learns for everything, unless something says otherwise.
+    """
+
+    def __init__(
+        self,
+        replies: Sequence[Reply],
+        base: Sequence[Tensor],
+        share: float,
+        size: int,
+        pad_id: int,
+        seed: int,
+    ) -> None:
+        self._replies, self._base, self._share, self._pad = list(replies), list(base), share, pad_id
+        self._turns = turns(len(replies), size, seed)
+
+    def loss(self, model: Any) -> Tensor:
+        rows = next(self._turns)
+        found = model(**padded([self._replies[row] for row in rows], self._pad), fused_lm_head=True)
+        now = found.log_probs[found.label_mask]
+        base = torch.cat([self._base[row] for row in rows]).to(now.device)
+        return self._share * policy_objectives.kl_k2(now - base)
+
+
+def turns(count: int, size: int, seed: int) -> Iterator[list[int]]:
+    """`size` numbers below `count` at a time, for ever; all of them before one comes again."""
+    dice = random.Random(seed)
+    order: list[int] = []
+    while True:
+        while len(order) < size:
+            order += dice.sample(range(count), count)
+        yield order[:size]
+        order = order[size:]
 
 
 def padded(replies: Sequence[Reply], pad_id: int) -> dict[str, Tensor]:
@@ -81,15 +125,15 @@ def padded(replies: Sequence[Reply], pad_id: int) -> dict[str, Tensor]:
     return {"input_ids": ids.to(here), "attention_mask": mask.to(here), "labels": labels.to(here)}
 
 
-class SampledDPO(WithRated, Prepared, DPOTrainer):
+class SampledDPO(WithAsides, Prepared, DPOTrainer):
     pass
 
 
-class SampledKTO(WithRated, Prepared, KTOTrainer):
+class SampledKTO(WithAsides, Prepared, KTOTrainer):
     pass
 
 
-class SampledSFT(WithRated, Prepared, SFTTrainer):
+class SampledSFT(WithAsides, Prepared, SFTTrainer):
     pass
 
 
@@ -107,11 +151,11 @@ class _Sampled:
         return found | {"num_items_in_batch": found["completion_mask"].sum()}
 
 
-class SampledGRPO(WithRated, _Sampled, GRPOTrainer):
+class SampledGRPO(WithAsides, _Sampled, GRPOTrainer):
     """TRL's GRPO; `old_per_token_logps` are those of the engines, so its ratios are π / π_sampling."""
 
 
-class SampledRLOO(WithRated, _Sampled, RLOOTrainer):
+class SampledRLOO(WithAsides, _Sampled, RLOOTrainer):
     """TRL's RLOO with one importance ratio a token, see `policy_objectives.rloo_loss`."""
 
     def __init__(self, *, epsilon: float, **given: Any) -> None:

@@ -1,8 +1,11 @@
-"""The reference texts: plain, good English that no policy is trained on, so that it stays likely. No torch.
+"""The reference texts: plain, good English that no policy is trained on, so that it stays likely; and others
+of that kind that hold a policy there. No torch.
 
 `data/reference.jsonl` holds short answers of our own: facts, sums, explanations, lists, refusals, courtesy. A
 candidate that finds them surely less likely than the base does has lost some of its language. It sees what
 such text needs; it does not see knowledge or skills that the texts do not use, nor other languages.
+
+`data/plain.jsonl` holds other answers, to other questions: to these `optimise` keeps a policy close.
 """
 
 import json
@@ -25,6 +28,10 @@ class Reference:
     @property
     def messages(self) -> list[Message]:
         return [{"role": "user", "content": self.prompt}]
+
+
+def read_plain(path: Path = DATA / "plain.jsonl") -> list[Reference]:
+    return read_references(path)
 
 
 def read_references(path: Path = DATA / "reference.jsonl") -> list[Reference]:

@@ -17,6 +17,7 @@ by the gold score alone:
     KL       of the base to π, nats a token, by k3
     aim      gain / √Σ_t (log π - log π_0)_t²: what of the way it went was in the direction of gold, at best
              1. A gain costs KL by the inverse of its square, so twice the aim is a quarter of the KL
+    plain    by how much less likely the gate's reference texts became, as a share of their nats
 
 A change of the mean of log π on what the base writes, -KL a token, is taken off first. The standard error is
 that over replies. Where rewards are gold and noise, nobody can tell what a reply on its way is worth: there
@@ -79,6 +80,9 @@ CHOICES: dict[str, dict[str, Any]] = {
     "best_of_n": {"method": "best_of_n"},
     "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
     "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
+    "grpo, plain 0.5": {"method": "grpo", "plain_weight": 0.5},
+    "grpo, plain 2": {"method": "grpo", "plain_weight": 2.0},
+    "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, β 0.1": {"method": "grpo", "beta": 0.1},
     "grpo, ε 0.2": {"method": "grpo", "epsilon": 0.2},
     "grpo, rank 4": {"method": "grpo", "rank": 4},
@@ -96,7 +100,8 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What one choice came to; `seconds`: of the stage, its start included."""
+    """What one choice came to; `seconds`: of the stage, its start included; `nll_rise`: how much less likely
+    the gate's reference texts became, as a share."""
 
     choice: str
     scorer: str
@@ -105,6 +110,7 @@ class Found:
     gain: float
     error: float
     aim: float
+    nll_rise: float
 
 
 @dataclass(frozen=True)
@@ -183,10 +189,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
             }
             config["scores"] = scores[config.pop("k", K)]
             began = time.monotonic()
-            run_program("workers.stages.optimise", folder, config, environment)
+            metrics = run_program("workers.stages.optimise", folder, config, environment)
             seconds = time.monotonic() - began
             found = measure(load_policy(settings.model, folder / "adapter", 4, ATTENTION))
-            path.write_text(json.dumps(asdict(Found(choice, label, seconds, *found))))
+            path.write_text(json.dumps(asdict(Found(choice, label, seconds, *found, metrics["nll_rise"]))))
             console.print(f"{label}: {choice}: gain {found[1]:.2f} at KL {found[0]:.3f}, aim {found[3]:.3f}")
 
 
@@ -285,7 +291,7 @@ def table_of(found: Sequence[Found]) -> Table:
     scorers = sorted({row.scorer for row in found})
     table = Table("choice", "seconds")
     for name in scorers:
-        for figure in ("gain", "KL", "aim"):
+        for figure in ("gain", "KL", "aim", "plain text"):
             table.add_column(f"{name}: {figure}")
     for choice in CHOICES:
         rows = {row.scorer: row for row in found if row.choice == choice}
@@ -296,10 +302,10 @@ def table_of(found: Sequence[Found]) -> Table:
     return table
 
 
-def _cells(row: Found | None) -> tuple[str, str, str]:
+def _cells(row: Found | None) -> tuple[str, str, str, str]:
     if row is None:
-        return "", "", ""
-    return f"{row.gain:.2f} ± {row.error:.2f}", f"{row.kl:.3f}", f"{row.aim:.3f}"
+        return "", "", "", ""
+    return f"{row.gain:.2f} ± {row.error:.2f}", f"{row.kl:.3f}", f"{row.aim:.3f}", f"{row.nll_rise:+.1%}"
 
 
 if __name__ == "__main__":

@@ -231,6 +231,16 @@ def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, 
     assert kindness(tiny_model, clipped / "adapter") < kindness(tiny_model, folder / "adapter") - 0.2
 
 
+def test_plain_texts_hold_the_policy_near_the_base_on_others_of_their_kind(run, scored, tiny_model):
+    """Bounds that nothing reaches; the reference texts are other than those that it is held on."""
+    given = {"epochs": 6, "max_nll_rise": 99.0, "max_kl_step": 99.0, "max_kl_base": 99.0}
+    free, far = run("free", "grpo", scored(), **given)
+    held, near = run("held", "grpo", scored(), plain_weight=30.0, **given)
+    assert abs(held["nll_rise"]) < 0.5 * abs(free["nll_rise"])
+    assert kindness(tiny_model, near / "adapter") > kindness(tiny_model) + 0.5, "it learns all the same"
+    assert kindness(tiny_model, far / "adapter") > kindness(tiny_model) + 0.5
+
+
 def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scored, rated, tiny_model):
     scores, labels = scored(), rated()
     plain, without = run("plain", "online_dpo", scores, labels=labels, epochs=4)

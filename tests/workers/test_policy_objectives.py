@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from workers.policy_objectives import grpo_advantages, rloo_advantages, rloo_loss
+from workers.policy_objectives import grpo_advantages, kl_k2, kl_k3, rloo_advantages, rloo_loss
 
 
 def test_rloo_loss_has_the_gradient_that_finite_differences_give():
@@ -44,3 +44,12 @@ def test_a_token_that_moved_far_enough_in_the_right_direction_is_left_alone():
     rloo_loss(logps, torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), 0.2, 1.0).backward()
     assert logps.grad is not None
     assert logps.grad.item() == 0
+
+
+def test_k2_is_k3_where_both_are_near_and_leads_back_from_either_side():
+    near = torch.tensor([0.02, -0.01, 0.03], dtype=torch.float64)
+    assert float(kl_k2(near)) == pytest.approx(float(kl_k3(near)), rel=0.05)
+    apart = torch.tensor([1.0, -2.0], requires_grad=True)
+    kl_k2(apart).backward()
+    assert apart.grad is not None
+    assert apart.grad.tolist() == pytest.approx([0.5, -1.0])

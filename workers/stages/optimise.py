@@ -49,8 +49,10 @@ from workers.policy_model import (
     trainable_hash,
 )
 from workers.policy_trainers import (
+    Aside,
     Distance,
     KeepNear,
+    Plain,
     Rated,
     SampledDPO,
     SampledGRPO,
@@ -58,7 +60,7 @@ from workers.policy_trainers import (
     SampledRLOO,
     SampledSFT,
 )
-from workers.references import read_references
+from workers.references import Reference, read_plain, read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import looks
 
@@ -85,7 +87,8 @@ class Config(StageConfig):
     (RPO, arXiv 2404.19733, eq. 2), without which DPO makes both replies of a pair less likely, and whatever
     else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.credit); at 1 all
     tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it before
-    each. `sft_weight`: the share of SFT on well-rated replies.
+    each. `sft_weight`: the share of SFT on well-rated replies. `plain_weight`: that of staying with the base
+    on plain texts, `plain_batch` of them a step.
 
     `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
@@ -113,6 +116,8 @@ class Config(StageConfig):
     credit_scores: bool = True
     epsilon: float = 1.5
     sft_weight: float = 0.0
+    plain_weight: float = 0.0
+    plain_batch: int = 16
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
     max_nll_rise: float = 0.02
@@ -154,8 +159,11 @@ class Round:
         self.tokens = Tokens(self.tokenizer)
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
-        self.plain = [self.tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
-        self.plain_nll = _nll(self.base(self.plain))
+        self.texts = self.read_texts(read_references())
+        self.texts_nll = _nll(self.base(self.texts))
+
+    def read_texts(self, texts: Sequence[Reference]) -> list[Reply]:
+        return [self.tokens.reply(text.messages, text.reply, "stop") for text in texts]
 
     def refer_to(self, rows: Sequence[int]) -> None:
         """Let the samples `rows` have the base's log-probabilities, once each."""
@@ -185,14 +193,14 @@ class Round:
     def distance(self) -> Distance:
         """How far the policy is from the one that sampled and from the base, by the watched replies and the
         reference texts."""
-        said = self.mine([*(_reply(self.data, row) for row in self.watched), *self.plain])
+        said = self.mine([*(_reply(self.data, row) for row in self.watched), *self.texts])
         now = torch.cat(said[: len(self.watched)])
         sampled = torch.cat([torch.tensor(self.data.samples[row].logprobs) for row in self.watched])
         base = torch.cat([self.data.reference[row] for row in self.watched])
         return Distance(
             step=float(policy_objectives.kl_k3(now - sampled)),
             base=float(policy_objectives.kl_weighted(now - base, now - sampled)),
-            plain=_nll(said[len(self.watched) :]) / self.plain_nll - 1,
+            plain=_nll(said[len(self.watched) :]) / self.texts_nll - 1,
         )
 
 
@@ -555,12 +563,8 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     bound = Distance(config.pace.max_kl_step, config.max_kl_base, config.max_nll_rise)
     guard = KeepNear(model, work.distance, bound, config.check_every)
     trainer.add_callback(guard)
-    if config.sft_weight > 0:
-        rated = policy_data.well_rated(work.labels, work.tokens, config.seed)
-        figures["rated"] = len(rated)
-        if rated:
-            size = max(1, config.pace.batch // 4)
-            trainer.rated = Rated(rated, config.sft_weight, size, work.tokenizer.pad_token_id, config.seed)
+    trainer.asides, beside = asides(work)
+    figures |= beside
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     write_json(work.stage.path("curve.json"), curve(steps, guard))
@@ -576,6 +580,24 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         "cut_short": guard.cut,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
+
+
+def asides(work: Round) -> tuple[list[Aside], dict[str, Any]]:
+    """What is learnt beside the samples, and figures for metrics.json."""
+    config, pad_id = work.config, work.tokenizer.pad_token_id
+    found: list[Aside] = []
+    figures = {}
+    if config.sft_weight > 0:
+        rated = policy_data.well_rated(work.labels, work.tokens, config.seed)
+        figures["rated"] = len(rated)
+        if rated:
+            size = max(1, config.pace.batch // 4)
+            found.append(Rated(rated, config.sft_weight, size, pad_id, config.seed))
+    if config.plain_weight > 0:
+        plain = work.read_texts(read_plain())
+        base = work.base(plain)
+        found.append(Plain(plain, base, config.plain_weight, config.plain_batch, pad_id, config.seed))
+    return found, figures
 
 
 _CURVE = {
