@@ -95,6 +95,9 @@ class WorkerSettings(ServingSettings):
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"
     )
+    optimise_plain_weight: float = Field(
+        default=0.5, ge=0, description="Weight of staying with the base on plain texts that nobody rates"
+    )
     optimise_max_kl_step: float | None = Field(
         default=None,
         gt=0,

@@ -83,6 +83,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, plain 0.5": {"method": "grpo", "plain_weight": 0.5},
     "grpo, plain 2": {"method": "grpo", "plain_weight": 2.0},
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
+    "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},
     "grpo, β 0.1": {"method": "grpo", "beta": 0.1},
     "grpo, ε 0.2": {"method": "grpo", "epsilon": 0.2},
     "grpo, rank 4": {"method": "grpo", "rank": 4},
