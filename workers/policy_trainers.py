@@ -38,14 +38,14 @@ class Aside(Protocol):
     """What a policy learns beside the samples."""
 
     def loss(self, model: Any) -> Tensor:
-        """A part of a step's loss, a scalar, of texts that the next call does not repeat at once."""
+        """A part of a step's loss, a scalar; each call takes the next texts."""
 
 
 class WithAsides:
     """Mixed into a trainer: each step also learns from texts that the engines did not sample. `asides` is set
     before training; without it nothing is added."""
 
-    asides: "Sequence[Aside]" = ()
+    asides: Sequence[Aside] = ()
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
@@ -57,8 +57,7 @@ class WithAsides:
 
 
 class Rated:
-    """What people rated well is said more often: the role of PPO-ptx in InstructGPT (arXiv 2203.02155, eq.
-    2).
+    """What people rated well is said more often: the role of PPO-ptx in InstructGPT (arXiv 2203.02155).
     `share`: the weight of its mean loss; `size`: replies a step."""
 
     def __init__(self, replies: Sequence[Reply], share: float, size: int, pad_id: int, seed: int) -> None:

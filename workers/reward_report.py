@@ -65,9 +65,9 @@ def measure(
     are those at the best of a few scales of what is said beyond that, since what is done with a reward does
     not depend on its scale, and a model that ranks well but is too sure is not a worse one. The scale of each
     label is the best for the other folds: picked on the label itself, among them 0, which says what chance
-    says, rewards at random would come out better than chance. And it is the best for Platt's targets: a few
-    labels that are all told right would else take the largest scale, and one that is told wrong then cost
-    more than thirty are worth. Losses are weighed as labels are; shares count each label once.
+    says, rewards at random would come out better than chance. And it is the best for Platt's targets: labels
+    that are all told right would else take the largest scale, and two that are told wrong outweigh thirty.
+    Losses are weighed as labels are; shares count each label once.
     """
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
@@ -182,8 +182,8 @@ def _log_loss(logits: Floats, target: Floats) -> Floats:
 
 
 def _cross_fitted(logits: Floats, target: Floats, weights: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(labels,): of (scales, labels) each label's loss at the scale that is best for the other folds, or the
-    first of equals."""
+    """(labels,): each label's loss, from the (scales, labels) logits at the scale that is best for Platt's
+    targets of the other folds, or the first of equals."""
     losses = _log_loss(logits, target)
     found: Floats = losses[0].copy()
     for left_out in np.unique(fold):

@@ -17,12 +17,12 @@ by the gold score alone:
     KL       of the base to π, nats a token, by k3
     aim      gain / √Σ_t (log π - log π_0)_t²: what of the way it went was in the direction of gold, at best
              1. A gain costs KL by the inverse of its square, so twice the aim is a quarter of the KL
-    plain    by how much less likely the gate's reference texts became, as a share of their nats
 
 A change of the mean of log π on what the base writes, -KL a token, is taken off first. The standard error is
-that over replies. Where rewards are gold and noise, nobody can tell what a reply on its way is worth: there
-credit goes by the base's states and by style alone. Figures are kept in OUT by choice, and what is there is
-not run again: take another folder for another model or noise.
+that over replies. Beside them stands by how much less likely the gate's reference texts became. Where rewards
+are gold and noise, nobody can tell what a reply on its way is worth: there credit goes by the base's states
+and by style alone. Figures are kept in OUT by choice, and what is there is not run again: take another folder
+for another model, noise or the service's other defaults.
 """
 
 import argparse
@@ -80,7 +80,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "best_of_n": {"method": "best_of_n"},
     "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
     "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
-    "grpo, plain 0.5": {"method": "grpo", "plain_weight": 0.5},
+    "grpo, plain 0": {"method": "grpo", "plain_weight": 0.0},
     "grpo, plain 2": {"method": "grpo", "plain_weight": 2.0},
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},

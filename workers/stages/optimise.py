@@ -5,8 +5,9 @@
 On replies that the engines sampled, with their token ids and log-probabilities: `rloo`, `grpo` (policy
 gradients with a leave-one-out or a group baseline), `online_dpo` (the best of K against the worst),
 `best_of_n` (SFT on the best). On what people said: `dpo` (their comparisons), `kto` (their thumbs). Each is
-TRL's trainer (see `workers.policy_trainers`), and each may take a share of SFT on well-rated replies. The
-reference is always the base, never the last adapter, so KL does not start again with every cycle.
+TRL's trainer (see `workers.policy_trainers`), may take a share of SFT on well-rated replies, and is held near
+the base on plain texts. The reference is always the base, never the last adapter, so KL does not start again
+with every cycle.
 
 How far the policy goes is measured on a few of the samples and on the reference texts all the while, and
 bounded (see `KeepNear`).
