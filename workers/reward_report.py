@@ -65,25 +65,23 @@ def measure(
     are those at the best of a few scales of what is said beyond that, since what is done with a reward does
     not depend on its scale, and a model that ranks well but is too sure is not a worse one. The scale of each
     label is the best for the other folds: picked on the label itself, among them 0, which says what chance
-    says, rewards at random would come out better than chance. And it is the best for Platt's targets: labels
-    that are all told right would else take the largest scale, and two that are told wrong outweigh thirty.
-    Losses are weighed as labels are; shares count each label once.
+    says, rewards at random would come out better than chance. Losses are weighed as labels are; shares count
+    each label once.
     """
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
     blind = np.where(_pairs(labels), 0.0, base_rate)
-    scaled = np.stack([blind + scale * (logits - blind) for scale in SCALES])
+    scaled = np.stack([_log_loss(blind + scale * (logits - blind), target) for scale in SCALES])
     conversations = [label.conversation for label in labels]
-    losses = _cross_fitted(scaled, target, weights, folds(units(conversations), FOLDS, seed=0))
-    chance = _log_loss(scaled[0], target)
-    evidence = RewardEvidence(losses.tolist(), chance.tolist(), weights.tolist(), conversations)
+    losses = _cross_fitted(scaled, weights, folds(units(conversations), FOLDS, seed=0))
+    evidence = RewardEvidence(losses.tolist(), scaled[0].tolist(), weights.tolist(), conversations)
     bins = reliability((1 / (1 + np.exp(-logits))).tolist(), target.tolist())
     return evidence, accuracy(labels, logits) | {
         "ece": calibration_error(bins),
         "reliability": [vars(found) for found in bins],
         "log_loss": _mean(_log_loss(logits, target), weights),
         "log_loss_scaled": _mean(losses, weights),
-        "log_loss_chance": _mean(chance, weights),
+        "log_loss_chance": _mean(scaled[0], weights),
     }
 
 
@@ -181,25 +179,15 @@ def _log_loss(logits: Floats, target: Floats) -> Floats:
     return loss
 
 
-def _cross_fitted(logits: Floats, target: Floats, weights: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(labels,): each label's loss, from the (scales, labels) logits at the scale that is best for Platt's
-    targets of the other folds, or the first of equals."""
-    losses = _log_loss(logits, target)
+def _cross_fitted(losses: Floats, weights: Floats, fold: NDArray[np.int64]) -> Floats:
+    """(labels,): of (scales, labels) each label's loss at the scale that is best for the other folds, or the
+    first of equals."""
+    weighed: Floats = weights * losses
     found: Floats = losses[0].copy()
     for left_out in np.unique(fold):
-        others = fold != left_out
-        hoped = platt(target[others], weights[others])
-        best = int((weights[others] * _log_loss(logits[:, others], hoped)).sum(1).argmin())
-        found[~others] = losses[best, ~others]
+        best = int(weighed[:, fold != left_out].sum(1).argmin())
+        found[fold == left_out] = losses[best, fold == left_out]
     return found
-
-
-def platt(target: Floats, weights: Floats) -> Floats:
-    """(labels,): what as many labels can tell at the most, (n₊ + 1) / (n₊ + 2) of a yes and 1 / (n₋ + 2) of a
-    no, with n the weights of either (Platt 1999, "Probabilistic outputs for support vector machines")."""
-    yes, no = float(weights @ target), float(weights @ (1 - target))
-    hoped: Floats = target * (yes + 1) / (yes + 2) + (1 - target) / (no + 2)
-    return hoped
 
 
 def _mean(values: Floats, weights: Floats) -> float | None:

@@ -15,6 +15,8 @@ THINGS = (
     "moon music paint physics pizza planets poems rain rivers robots ships sleep snow soup stars tea trains"
 ).split()
 
+SHORT = 9  # words; an answer of at most 6 tokens always is
+
 
 def test_too_little_feedback_says_how_much_there_is_and_is_needed(api):
     job = api.post("/v1/jobs", json={"kind": "cycle"}).json()
@@ -32,13 +34,15 @@ def test_policy_job_without_a_reward_model_is_skipped(api):
 
 @pytest.fixture(scope="module")
 def labels(stack: Stack) -> int:
-    """People who like short answers: a thumb on each of some replies, a choice between each two of others."""
+    """People who like short answers, and say so by a thumb on each; of the stories too some are short."""
     given = 0
     with stack.client() as client:
         for thing in THINGS:
             short = ask(client, f"What are {thing}? Answer in one word.", max_tokens=6)
             long = ask(client, f"Tell me a story about {thing}.", max_tokens=24)
-            for reply, rating in ((short, "up"), (long, "down")):
+            for reply in (short, long):
+                words = len(reply["choices"][0]["message"]["content"].split())
+                rating = "up" if words < SHORT else "down"
                 body = {"completion_id": reply["id"], "rating": rating, "user": f"rater {given % 7}"}
                 client.post("/v1/feedback", json=body).raise_for_status()
                 given += 1

@@ -6,7 +6,7 @@ import pytest
 from tests.workers.test_train_reward import labels
 from workers.labels import Label
 from workers.reward_gate import judge_reward, paired_gain
-from workers.reward_report import agreement, base_rate, length_only, logits_of, measure, on_policy, platt
+from workers.reward_report import agreement, base_rate, length_only, logits_of, measure, on_policy
 from workers.thumb_scale import ThumbScale
 
 
@@ -33,7 +33,7 @@ def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
     right = array(*(2 * row.target - 1 for row in rows))
     (good, figures), (loud, _) = measure(rows, right * 3, 0.0), measure(rows, right * 300, 0.0)
     assert figures["thumb_auroc"] == 1.0
-    assert sum(loud.losses) < 0.02 * len(rows)
+    assert sum(loud.losses) < 1e-6
     assert sum(good.losses) < 0.1 * len(rows)
     upside_down, _ = measure(rows, -right, 0.0)
     assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
@@ -52,24 +52,8 @@ def test_rewards_at_random_are_seldom_taken_for_better_than_chance():
 def test_the_scale_of_a_label_is_told_by_other_conversations():
     rows = [thumb("x", True, conversation=name) for name in "aabbcc"]
     losses = measure(rows, array(1.0, 1.0, -1.0, -1.0, 1.0, 1.0), 0.0)[0].losses
-    assert losses[2] == losses[3] == pytest.approx(np.log1p(np.exp(2))), "a and c say: rewards are right"
+    assert losses[2] == losses[3] == pytest.approx(np.log1p(np.exp(4))), "a and c say: rewards are right"
     assert losses[0] == losses[4] == pytest.approx(np.log(2)), "b and the other say: they tell nothing"
-
-
-def test_two_of_thirty_told_wrong_do_not_outweigh_the_others():
-    """Both in one fold, whose scale the others pick, and they are all told right: at the largest each of the
-    two would cost 12 nats."""
-    rows = [thumb("x", number % 2 > 0, conversation=str(number)) for number in range(30)]
-    said = np.array([3.0 if row.target else -3.0 for row in rows])
-    said[[4, 6]] *= -1
-    evidence, _ = measure(rows, said, 0.0)
-    assert max(evidence.losses) < 4
-    assert judge_reward(paired_gain(evidence, None, 0.6), True, 0.6).accepted
-
-
-def test_platts_targets_are_what_so_many_labels_can_tell():
-    assert platt(array(1, 1, 0), array(1, 1, 1)).tolist() == pytest.approx([3 / 4, 3 / 4, 1 / 3])
-    assert platt(array(0.5), array(2)).tolist() == pytest.approx([0.5])
 
 
 def test_to_know_that_most_thumbs_are_up_is_no_merit():
