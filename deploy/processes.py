@@ -24,9 +24,9 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PYTHONUNBUFFERED": "1",
 }
-# The engine and the trainer share the cores. With both passive, each was at least twice as fast beside the
-# other as with both active, in two runs of tests/bench/openmp.py. Spinning threads are the likely reason.
-SHARE_CORES = {"OMP_WAIT_POLICY": "passive"}
+# The engine and the trainer share the cores: threads that wait spin for a part of a millisecond, in which the
+# next operator mostly comes, and then sleep (tests/bench/openmp.py).
+SHARE_CORES = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 LOG_LEVEL = "INFO"
 QKV = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}  # as vLLM fuses them
 

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 from vllm.lora.layers import LoRAMapping
+from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends import cpu_attn
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-from serving.vllm_cpu import GroupedPunica, register, rows_by_slot, without_amx, without_rewinding
+from serving.vllm_cpu import (
+    GroupedPunica,
+    fused_norm,
+    register,
+    rows_by_slot,
+    without_amx,
+    without_rewinding,
+)
 
 SLOTS, RANK, WIDE, OUT = 3, 4, 16, (8, 6)
 ADAPTERS = [11, 12, 13]  # by slot
@@ -67,6 +75,51 @@ def test_the_amx_kernel_is_never_used(chosen, used):
     assert without_amx(lambda: chosen)() == used
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_normalises_as_the_operators_do(dtype):
+    torch.manual_seed(0)
+    norm = layer_norm(torch.randn(64).to(dtype))
+    x, residual = torch.randn(2, 5, 64).to(dtype)
+    bound = {"atol": 0.04, "rtol": 0.02} if dtype == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
+    alone = RMSNorm.forward_native(norm, x)
+    both = RMSNorm.forward_native(norm, x, residual)
+    forward = fused_norm(refuse)
+    torch.testing.assert_close(forward(norm, x), alone, **bound)
+    normed, summed = forward(norm, x.clone(), residual.clone())
+    torch.testing.assert_close(summed, both[1], **bound)
+    torch.testing.assert_close(normed, both[0], **bound)
+
+
+@pytest.mark.parametrize(
+    ("odd", "x"),
+    [
+        ({"has_weight": False}, torch.ones(3, 8)),
+        ({"variance_size_override": 4}, torch.ones(3, 8)),
+        ({"weight": torch.ones(8)}, torch.ones(3, 8, dtype=torch.bfloat16)),
+        ({}, torch.ones(8, 3).T),
+    ],
+    ids=["no weight", "a part", "another precision", "strides"],
+)
+def test_what_the_kernel_does_not_know_is_left_to_the_operators(odd, x):
+    norm = SimpleNamespace(**{**vars(layer_norm(torch.ones(8))), **odd})
+    assert fused_norm(lambda norm, x, residual: (x, residual))(norm, x, None) == (x, None)
+
+
+def layer_norm(weight: torch.Tensor) -> SimpleNamespace:
+    return SimpleNamespace(
+        weight=weight,
+        has_weight=True,
+        pass_weight=True,
+        pass_weight_add=True,
+        variance_epsilon=1e-5,
+        variance_size_override=None,
+    )
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("the operators are not wanted")
+
+
 def test_a_row_that_is_still_reading_its_prompt_draws_nothing():
     """vLLM would wind its generator back afterwards, and a CPU's generator has no offset."""
     generators = {row: torch.Generator() for row in range(3)}
@@ -80,9 +133,12 @@ def test_a_row_that_is_still_reading_its_prompt_draws_nothing():
 
 
 def test_registering_twice_mends_once():
+    def mended():
+        return CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa, RMSNorm.forward_cpu
+
     register()
-    mended = CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa
+    once = mended()
     register()
-    assert (CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa) == mended
-    assert {function.__module__ for function in mended} == {"serving.vllm_cpu"}
+    assert mended() == once
+    assert {function.__module__ for function in once} == {"serving.vllm_cpu"}
     assert current_platform.get_punica_wrapper() == "serving.vllm_cpu.GroupedPunica"
