@@ -62,14 +62,16 @@ def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) ->
 
 
 def style_head(
-    labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training
+    labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training, one_of_many: bool
 ) -> StyleHead:
     """What raters make of how replies look, fitted to `labels`.
 
-    Each is weighted at random too (the Bayesian bootstrap, Rubin 1981), by `training.seed`, so that the
-    spread of members tells how sure they are.
+    For `one_of_many` members each label is weighted at random too (the Bayesian bootstrap, Rubin 1981), by
+    `training.seed`, so that their spread tells how sure they are. It costs a single fit half of its labels.
     """
-    chance = np.random.default_rng(training.seed).exponential(size=len(labels))
+    chance = np.ones(len(labels))
+    if one_of_many:
+        chance = np.random.default_rng(training.seed).exponential(size=len(labels))
     pair = np.array([float(len(replies) == 2) for replies in features])
     target = np.array([label.target for label in labels])
     told = style.Told(

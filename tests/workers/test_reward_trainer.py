@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -5,7 +8,17 @@ from tests.workers.test_train_reward import labels
 from workers.labels import Label
 from workers.policy_model import trainable_hash
 from workers.reward_model import Features, RewardModel, Texts
-from workers.reward_trainer import Training, batches, fit, label_batch, label_features, label_losses
+from workers.reward_trainer import (
+    Training,
+    batches,
+    fit,
+    label_batch,
+    label_features,
+    label_losses,
+    style_head,
+)
+from workers.style import NAMES, Scale, Told, best_spread
+from workers.style import fit as fit_style
 from workers.thumb_scale import ThumbScale
 from workers.thumbs import Thumbs
 
@@ -59,6 +72,37 @@ def test_few_labels_are_passed_over_more_often():
     assert [len(batch) for batch in batches(labels(10, seed=1), features, few)].count(8) == 4
     assert len(batches(labels(10, seed=1), features, few)) == 7
     assert len(batches(labels(10, seed=1), features, TRAINING)) == 4
+
+
+def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
+    told = labels(64, seed=1)
+    dice = torch.Generator().manual_seed(0)
+    features = [
+        tuple(
+            Features(torch.zeros(3, 1), 2, torch.randn(len(NAMES), generator=dice).tolist())
+            for _ in range(2 if label.kind == "comparison" else 1)
+        )
+        for label in told
+    ]
+    scale = Scale.of([reply.style for replies in features for reply in replies])
+    pair = [label.kind == "comparison" for label in told]
+    alike = Told(
+        a=scale([replies[0].style for replies in features]),
+        b=scale([replies[-1].style for replies in features]) * [[float(one)] for one in pair],
+        target=0.025 + 0.95 * np.array([label.target for label in told]),
+        weight=np.array([label.weight for label in told]),
+        pair=np.array(pair, dtype=float),
+    )
+    spread = best_spread(alike, [label.conversation for label in told], TRAINING.seed)
+    expected = fit_style(alike, spread)[:-1]
+    judge, *members = (
+        style_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights
+        for one_of_many, seed in ((False, 0), (True, 0), (True, 1))
+    )
+    assert judge == pytest.approx(expected)
+    for one in members:
+        assert one != pytest.approx(judge, rel=0.01)
+    assert members[0] != pytest.approx(members[1], rel=0.01)
 
 
 def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path):

@@ -63,7 +63,7 @@ class Config(StageConfig):
     min_steps: int = 48
     batch: int = 8
     smoothing: float = 0.05
-    shrink: float = 0.03
+    shrink: float = 0.1
     confidence: float = 0.6
     max_labels: int = 1024
     max_prompt: int = 512
@@ -225,7 +225,8 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     )
     given = config.model_dump(include={field.name for field in fields(Training)} - {"seed"})
     training = Training(**given, seed=config.seed + number)
-    bench.model.styles[name] = style_head(labels, features, style_scale(bench), training)
+    one_of_many = name != JUDGE and len(bench.shape.members) > 1
+    bench.model.styles[name] = style_head(labels, features, style_scale(bench), training, one_of_many)
     trained = reward_trainer.fit(
         bench.model,
         labels,
