@@ -10,7 +10,8 @@
 4. The engine's processes wait for each other in a loop that keeps a core busy for a second after a message.
    Where a machine also trains, that core is missed; here they soon sleep until they are called.
 5. With adapters vLLM compiles nothing on a CPU, and then normalises layers by eight of PyTorch's operators,
-   though it has a kernel for it. Here that one is used: a token alone takes two thirds of the time.
+   though it has a kernel for it. Here that one is used (tokens/s at 1, 32 and 128 requests, one run each:
+   27, 341, 455 without, 31, 437, 492 with).
 
 Nobody imports this module but vLLM: it loads torch. On a GPU it does nothing.
 """
