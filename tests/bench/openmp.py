@@ -69,7 +69,7 @@ def trainer(variables: Mapping[str, str]) -> Iterator[list[str]]:
         command = [sys.executable, "-m", "tests.bench.openmp", "--train", str(ready)]
         process = subprocess.Popen(
             command,
-            env={**_plain(), **variables},
+            env={**_without_openmp(), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -83,7 +83,7 @@ def trainer(variables: Mapping[str, str]) -> Iterator[list[str]]:
             told.append(process.communicate()[0].strip())
 
 
-def _plain() -> dict[str, str]:
+def _without_openmp() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
 
 
@@ -112,7 +112,7 @@ def running_engine(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 async def serve(url: str, requests: int, seconds: float) -> float:
-    """Tokens per second of so many concurrent chats, from `seconds` on until the last is answered."""
+    """Tokens per second of so many concurrent chats; none begins after `seconds`."""
     body = {
         "model": "policy-v0",
         "messages": [{"role": "user", "content": "Tell me a story about the sea."}],
