@@ -20,6 +20,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from trl.trainer.utils import FusedCausalLMOutput
 
+from workers.frozen import Part, reading
+
 ATTENTION = "packed"
 CHUNK = 256  # positions whose logits are alive at a time
 SHORT = 256  # tokens of a sequence up to which a CPU keeps its attention's weights for the backward
@@ -41,6 +43,7 @@ class Pack:
     `ids`, `positions`: (1, n). `unpack`: (sequences, t), where in the row each sequence's tokens are (right
     padding: 0). `place`: (n,), where in the flattened `unpack` each token's output is. `source`, `target`:
     (m,), the place that predicts each scored token, and the token. `reply`: (m,), whose of the row it is.
+    `parts`: what the row is made of, for `workers.frozen`.
     """
 
     ids: Tensor
@@ -50,6 +53,7 @@ class Pack:
     source: Tensor
     target: Tensor
     reply: Tensor
+    parts: list[Part]
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
     source: list[int] = []
     target: list[int] = []
     reply: list[int] = []
+    parts: list[Part] = []
     prompt: tuple[int, ...] | None = None
     begin = 0
     for number, row in enumerate(rows):
@@ -115,6 +120,7 @@ def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
             prompt, begin = tuple(text.prompt), len(ids)
             ids += text.prompt
             positions += range(len(text.prompt))
+            parts.append((prompt, len(prompt)))
         here, length = len(ids), len(text.tokens)
         behind = begin + len(text.prompt)
         ids += text.tokens
@@ -123,6 +129,7 @@ def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
         source += [behind - 1, *range(here, here + length - 1)]
         target += text.tokens
         reply += [number] * length
+        parts.append(((*prompt, *text.tokens), length))
     longest = max(map(len, sequences))
     place = torch.zeros(len(ids), dtype=torch.long)
     for number, sequence in enumerate(sequences):
@@ -136,6 +143,7 @@ def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
         source=torch.tensor(source),
         target=torch.tensor(target),
         reply=torch.tensor(reply),
+        parts=parts,
     )
 
 
@@ -157,7 +165,7 @@ def score_states(model: Any, row: Pack, states: Tensor, extras: bool = False) ->
 def read_pack(model: Any, row: Pack) -> Tensor:
     """The last hidden state before each of a row's scored tokens, (m, d)."""
     here = model.device
-    with _bfloat16(model):
+    with _bfloat16(model), reading(model, row.parts):
         hidden: Tensor = getattr(model, model.base_model_prefix)(
             input_ids=row.ids.to(here),
             position_ids=row.positions.to(here),

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workers.device import device
+from workers.frozen import keep_frozen
 from workers.packing import Reply, enable, pack, plan, read_pack, score_pack, score_states
 from workers.stage import StageError
 
@@ -40,6 +41,7 @@ def load_policy(
         )
         model = get_peft_model(base, config)
     assert_trainable(model)
+    keep_frozen(base)
     return model
 
 

@@ -5,6 +5,7 @@ the policy that wrote them, so nothing is generated and nothing is tokenised aga
 call is that of `workers.packing`.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from workers.device import device
 from workers.packing import IGNORED, Reply
 
 HALVINGS = 6
+FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 
 
 class Prepared:
@@ -213,46 +215,76 @@ class KeepNear(TrainerCallback):
     The last step is then gone back by halves until it is within (the line search of TRPO, arXiv 1502.05477,
     appendix C). A policy that begins outside is held to where it begins. A measurement is (step, Distance);
     `cut`: whether it had to be.
+
+    Where all steps together went less far than `reach`, a share of the bound on the KL of a round, they are
+    gone on with in the same direction up to there: TRPO's step is as long as its bound allows, whatever the
+    gradient's size, while Adam's first steps from an adapter at zero are short where they do not agree. A KL
+    grows with the square of the way. Nobody goes further than `FURTHEST` times the way, or outside a bound.
+    `further`: how many times it was.
     """
 
     def __init__(
-        self, model: torch.nn.Module, measure: Callable[[], Distance], bound: Distance, every: int
+        self,
+        model: torch.nn.Module,
+        measure: Callable[[], Distance],
+        bound: Distance,
+        every: int,
+        reach: float = 0.0,
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
-        begin = measure()
-        self._kept, self._there = self._copy(), begin
-        self._bound = bound.widened_to(begin)
-        self.measured = [(0, begin)]
+        self._begin = measure()
+        self._began = self._copy()
+        self._kept, self._there = self._began, self._begin
+        self._bound = bound.widened_to(self._begin)
+        self._reach = reach * bound.step
+        self.measured = [(0, self._begin)]
         self.cut = False
+        self.further = 1.0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
-        if self._within(state.global_step):
-            self._kept, self._there = self._copy(), self.measured[-1][1]
+        if not self._within(state.global_step):
+            self.cut = True
+            self._go_back(state.global_step)
+            control.should_training_stop = True
             return
-        self.cut = True
-        self._go_back(state.global_step)
-        control.should_training_stop = True
+        self._kept, self._there = self._copy(), self.measured[-1][1]
+        if state.global_step >= state.max_steps:
+            self._go_on(state.global_step)
 
     def _within(self, step: int) -> bool:
         found = self._measure()
         self.measured.append((step, found))
         return found.within(self._bound)
 
-    def _go_back(self, step: int) -> None:
+    def _go_on(self, step: int) -> None:
+        times = further(self._there.step - self._begin.step, self._reach)
+        if times == 1:
+            return
+        self._set(
+            [begin + times * (near - begin) for begin, near in zip(self._began, self._kept, strict=True)]
+        )
+        if not self._within(step):
+            times = 1 + (times - 1) * self._go_back(step)
+        self.further = times
+
+    def _go_back(self, step: int) -> float:
+        """From where it is, by halves, towards where it was last within, until it is; the share that is left
+        of the way from there."""
         far = self._copy()
         for halving in range(1, HALVINGS + 1):
             self._set(
                 [near + (there - near) / 2**halving for near, there in zip(self._kept, far, strict=True)]
             )
             if self._within(step):
-                return
+                return math.ldexp(1.0, -halving)
         self._set(self._kept)
         self.measured.append((step, self._there))
+        return 0.0
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self._trained]
@@ -261,3 +293,11 @@ class KeepNear(TrainerCallback):
         with torch.no_grad():
             for parameter, value in zip(self._trained, values, strict=True):
                 parameter.copy_(value)
+
+
+def further(kl: float, reach: float) -> float:
+    """How many times as far to go for a KL of `reach`, which grows with the square of the way, where `kl` was
+    come to; from 1 to `FURTHEST`."""
+    if kl >= reach or reach <= 0:
+        return 1.0
+    return min(FURTHEST, math.sqrt(reach / max(kl, 1e-9)))

@@ -106,6 +106,12 @@ class WorkerSettings(ServingSettings):
     optimise_max_kl_base: float = Field(
         default=0.45, gt=0, description="KL to the base at which it is cut short, nats a token"
     )
+    optimise_reach: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the bound on a round's KL that rloo and grpo go at the least",
+    )
     reward_members: int = Field(default=2, ge=1, description="Reward models in the ensemble")
     reward_max_labels: int = Field(
         default=1024, gt=0, description="Labels of a snapshot that are learnt from, at most"

@@ -16,6 +16,7 @@ from deploy.demo_prompts import RATED
 from deploy.demo_traffic import Meter
 from tests.bench.attacks import Cheat, with_cheats, with_flaw
 from tests.bench.exam import Paper, examine, golds
+from tests.bench.figures import win_rate_after
 from tests.bench.gold import Scorer, closes_with, contains, scorer
 from tests.bench.job_folder import read_evidence, stage_metrics
 from tests.bench.raters import Ballot, Person, Taste, ballots, pair_accuracy, people, with_standard
@@ -51,14 +52,24 @@ class Experiment:
         taste = self._taste(self._examined(BASE))
         crowd = people(self.plan.raters, taste, self.plan.noise, self.plan.leniency, self.plan.seed)
         dice = random.Random(self.plan.seed)
-        for number in range(1, self.plan.cycles + self.plan.plateau + 1):
-            plateau = number > self.plan.cycles
-            votes = [] if plateau else cast(self.plan, self._at_standard(crowd), dice)
-            self._cycle(number, plateau, votes)
+        number = 0
+        while number < self.plan.cycles and not self._is_enough(number):
+            number += 1
+            votes = cast(self.plan, self._at_standard(crowd), dice)
+            self._cycle(number, False, votes, last=number == self.plan.cycles)
+        for left in reversed(range(self.plan.plateau)):
+            number += 1
+            self._cycle(number, True, [], last=left == 0)
         self.trial.finished = True
         self.saved()
 
-    def _cycle(self, number: int, plateau: bool, votes: Sequence[Ballot]) -> None:
+    def _is_enough(self, cycle: int) -> bool:
+        if self.plan.until is None:
+            return False
+        reached = win_rate_after(self.trial, cycle)
+        return reached is not None and reached.value >= self.plan.until
+
+    def _cycle(self, number: int, plateau: bool, votes: Sequence[Ballot], last: bool) -> None:
         began = time.monotonic()
         said = self._collect(number, votes)
         labelled = time.monotonic()
@@ -80,10 +91,7 @@ class Experiment:
         self.trial.cycles.append(cycle)
         self._note()
         self.say(f"cycle {number}: {outcome(job)}")
-        due = number % self.plan.evaluate_every == 0 or number in (
-            self.plan.cycles,
-            self.plan.cycles + self.plan.plateau,
-        )
+        due = last or number % self.plan.evaluate_every == 0
         if due and cycle.champion not in self.trial.papers:
             self._examined(cycle.champion)
 

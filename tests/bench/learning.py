@@ -2,6 +2,7 @@
 the hidden taste.
 
     python -m tests.bench.learning --scorer length sentiment format mixture --seeds 0 1 2 --out results
+    python -m tests.bench.learning --scorer format --seeds 1 2 --until 0.8 --out results
     python -m tests.bench.learning --scorer length --seeds 0 1 2 --noise 0.25 --out results
     python -m tests.bench.learning --scorer length --cheats --out results
     python -m tests.bench.learning --scorer length --cheats --no-caps --out results

@@ -47,6 +47,7 @@ def plans_of(args: argparse.Namespace) -> list[Plan]:
         exam_prompts=args.exam_prompts,
         exam_replies=args.exam_replies,
         evaluate_every=args.evaluate_every,
+        until=args.until,
         tag=args.tag,
     )
     return [replace(plan, scorer=name, seed=seed) for name in args.scorer for seed in args.seeds]
@@ -71,6 +72,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     add("--scorer", nargs="+", default=["mixture"], help=f"{', '.join(SCORERS)} or phrase:WORD, one or more")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--cycles", type=int, default=5)
+    add("--until", type=float, metavar="WIN", help="win rate over policy-v0 after which no cycle is begun")
     add("--plateau", type=int, default=0, help="further cycles without labels: policy jobs alone")
     add("--method", help="how the policy is optimised; default: the service's own")
     add("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the service: any THUMBWHEEL_…")

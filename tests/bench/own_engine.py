@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from deploy.supervisor import StartError, Supervisor
 from deploy.watchdog import Watchdog, kill_group
 from tests.e2e.stack import ROOT
 from tests.servers import free_port
-from workers.stage import METRICS, STAGE, WORKER
+from workers.stage import LOG, METRICS, STAGE, WORKER
 
 GRACE = 5.0
 
@@ -47,31 +47,44 @@ def running_engine(settings: DeploySettings, folder: Path) -> Iterator[tuple[str
         os.close(lock)
 
 
+Environment = Mapping[str, str]
+
+
 def run_program(
-    module: str, folder: Path, config: dict[str, Any], environment: Mapping[str, str]
+    module: str, folder: Path, config: dict[str, Any], environment: Environment
 ) -> dict[str, Any]:
     """A program that works on a folder as stages do → its metrics. SystemExit where it fails."""
-    folder.mkdir(parents=True)
-    (folder / STAGE).write_text(json.dumps(config, default=str))
-    log = folder / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**environment, WORKER: str(os.getpid())},
-            start_new_session=True,
-        )
-        try:
-            process.wait()
-        finally:
-            _stop(process)
-    if process.returncode:
-        raise SystemExit("\n".join([*tail(log, 15), f"{module} failed; its log: {log}"]))
-    found: dict[str, Any] = json.loads((folder / METRICS).read_text())
-    return found
+    with standing_by(module, environment) as on:
+        return on(folder, config)
+
+
+@contextmanager
+def standing_by(module: str, environment: Environment) -> Iterator[Callable[[Path, dict[str, Any]], Any]]:
+    """The same, but it loads what it needs until it is called, as stages of a job do (workers.standby)."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.standby", module],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**environment, WORKER: str(os.getpid())},
+        start_new_session=True,
+    )
+
+    def on(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+        folder.mkdir(parents=True)
+        (folder / STAGE).write_text(json.dumps(config, default=str))
+        log = folder / LOG
+        process.communicate(f"{folder}\n".encode())
+        if process.returncode:
+            raise SystemExit("\n".join([*tail(log, 15), f"{module} failed; its log: {log}"]))
+        found: dict[str, Any] = json.loads((folder / METRICS).read_text())
+        return found
+
+    try:
+        yield on
+    finally:
+        _stop(process)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

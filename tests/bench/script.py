@@ -3,9 +3,10 @@ prompts and gold score for a reward. Thumbwheel learns by its own method (THUMBW
 DPO on the best and the worst of K replies, at the pace that the service has for it. The tokens a second of
 training are those of the replies that each side learns from; grpo and rloo learn from all.
 
-Thumbwheel samples on an engine of its own and runs the programs `sample` and `optimise`, start-up of each
-included; the gold score is written where `score` would write. The engine's own start is told apart, since it
-serves anyway. The script is tests/bench/plain.py, one process, alone on the machine.
+Thumbwheel samples on an engine of its own and runs the programs `sample` and `optimise`, which loads while
+the other runs, as in a job; start-up of each is included. The gold score is written where `score` would
+write. The engine's own start is told apart, since it serves anyway. The script is tests/bench/plain.py, one
+process, alone on the machine.
 
 OUT/thumbwheel.json and OUT/plain.json hold the figures; one that is there already is not run again. In
 OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's too.
@@ -30,7 +31,7 @@ from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.methods import Method
 from tests.bench.gold import scorer
-from tests.bench.own_engine import run_program, running_engine
+from tests.bench.own_engine import run_program, running_engine, standing_by
 from tests.bench.plain import leg_of, rows_of
 from tests.bench.race import Course, Leg, legs_table, race_table, target_of
 from tests.bench.stock import tokens_of
@@ -103,17 +104,18 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
         here = time.time()
         sampled = folder / f"{number}-sample"
         config = _sampling(args, settings, url) | {"model": name, "adapter": adapter, "seed": number}
-        run_program("workers.stages.sample", sampled, config, environment)
-        sampling = time.time() - here
-        samples = read_samples(sampled / "samples.parquet")
-        rewards = _scores(samples, args.scorer, sampled / "scores.parquet")
-        legs.append(leg_of(began, samples, rewards, sampling, training, trained, note))
-        if number == args.rounds or (args.target is not None and legs[-1].gold >= args.target):
-            return legs
-        here = time.time()
-        optimised = folder / f"{number}-optimise"
-        config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
-        metrics = run_program("workers.stages.optimise", optimised, config, environment)
+        with standing_by("workers.stages.optimise", environment) as optimise:
+            run_program("workers.stages.sample", sampled, config, environment)
+            sampling = time.time() - here
+            samples = read_samples(sampled / "samples.parquet")
+            rewards = _scores(samples, args.scorer, sampled / "scores.parquet")
+            legs.append(leg_of(began, samples, rewards, sampling, training, trained, note))
+            if number == args.rounds or (args.target is not None and legs[-1].gold >= args.target):
+                return legs
+            here = time.time()
+            optimised = folder / f"{number}-optimise"
+            config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
+            metrics = optimise(optimised, config)
         training = time.time() - here
         trained = tokens_learnt(settings, samples, rewards) * settings.optimise_epochs
         note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")

@@ -3,8 +3,8 @@ loss, in turns, so that the machine's noise hits both alike. Torch.
 
 Stock is `trl.DPOTrainer` with its own padded batches and fused head, the reference by its own forward with
 the adapter switched off. Ours is the stage's trainer over packed rows, with the reference's log-probabilities
-before each step; they are timed too. Nobody moves: the gradients of all steps are of the same adapter, and so
-can be compared, their sum and one by one.
+before each step; they are timed too, and what its lower layers made of a text is forgotten after it. Nobody
+moves: the gradients of all steps are of the same adapter, and so can be compared, their sum and one by one.
 """
 
 import argparse
@@ -141,6 +141,9 @@ def dpo_step(runner: Runner, batches: list[list[dict[str, Any]]], budget: int) -
         trainer = runner.trainer
         given = _referred(runner.model, rows, budget) if trainer.precompute_ref_logps else rows
         loss = trainer.training_step(trainer.model, trainer.data_collator(given))
+        frozen = getattr(runner.model.get_base_model(), "frozen_layers", None)
+        if frozen is not None:
+            frozen.forget()
         return float(loss), tokens_of(rows)
 
     return step

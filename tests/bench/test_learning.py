@@ -23,6 +23,7 @@ from tests.bench import learning
 from tests.bench.attacks import Flawed
 from tests.bench.exam import examine
 from tests.bench.experiment import Experiment
+from tests.bench.figures import win_rate_after
 from tests.bench.gold import length_band, scorer
 from tests.bench.options import arguments, plans_of, variable
 from tests.bench.raters import Ballot, people
@@ -163,6 +164,18 @@ def test_a_trial_from_labels_to_figures(api, gateway, worker, tmp_path):
     text = (tmp_path / "length-plateau1-seed0.txt").read_text()
     assert "cycle 3: The gate rejected the candidate." in text
     assert api.get("/v1/learning")["paused"] is True
+
+
+def test_labels_end_where_the_win_rate_is_reached(api, gateway, worker):
+    plan = Plan("length", cycles=4, plateau=1, labels=20, exam_prompts=12, until=0.6)
+    bench, _ = experiment(api, gateway.home, plan)
+    bench.run()
+    assert win_rate_after(bench.trial, 1).value >= 0.6
+    assert worker.kinds == ["cycle", "policy"]
+    assert bench.trial.finished
+    bench, _ = experiment(api, gateway.home, Plan("length", cycles=2, labels=20, exam_prompts=12, until=1.1))
+    bench.run()
+    assert [cycle.plateau for cycle in bench.trial.cycles] == [False, False], "never reached"
 
 
 def test_the_service_is_told_neither_scores_nor_exams(api, gateway, worker):

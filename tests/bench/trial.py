@@ -24,7 +24,8 @@ class Plan:
     `flaw_share` that of its labels which say so.
 
     `temperature`: in standard deviations of the base's gold scores; `standard`: whose mean gold a thumb is
-    measured against, the base's or the champion's. `variables`: settings of the service.
+    measured against, the base's or the champion's. `until`: the win rate over policy-v0 at which no further
+    labels are asked for. `variables`: settings of the service.
     """
 
     scorer: str
@@ -49,6 +50,7 @@ class Plan:
     exam_prompts: int = 84
     exam_replies: int = 2
     evaluate_every: int = 1
+    until: float | None = None
     tag: str | None = None
 
     @property

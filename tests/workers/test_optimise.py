@@ -20,7 +20,7 @@ from workers.policy_model import (
     reply_logprobs,
     trainable_hash,
 )
-from workers.policy_trainers import Plain, occurrences, turns
+from workers.policy_trainers import Plain, further, occurrences, turns
 from workers.settings import WorkerSettings
 from workers.stage import StageError
 from workers.stages import optimise
@@ -90,7 +90,7 @@ def run(stage, tiny_model, tmp_path):
     def run(name, method, scores, init=None, **changes):
         config = {"base_model": tiny_model, "init": init, "method": method, "scores": scores, "rank": 4}
         config |= {"learning_rate": 1e-2, "beta": 0.1, "epochs": 2, "batch": 8}
-        config |= {"max_kl_step": 99, "max_kl_base": 99, "max_nll_rise": 99}
+        config |= {"max_kl_step": 99, "max_kl_base": 99, "max_nll_rise": 99, "reach": 0.0}
         config |= {"credit_decay": 1.0, "epsilon": 0.2, "top_layers": 1.0}
         config |= {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
         return stage(name, optimise, **(config | changes)), tmp_path / name
@@ -333,6 +333,51 @@ def test_a_policy_that_begins_outside_a_bound_may_stay_there(run, scored):
     assert again["kl_base"] <= first["kl_base"] * 1.05
 
 
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_short_steps_are_gone_on_with_as_far_as_the_reach(method, run, scored, tiny_model):
+    scores = scored()
+    short, near = run("short", method, scores, learning_rate=2.5e-4)
+    assert short["further"] == 1
+    bound = 8 * short["kl_step"]
+    long, far = run("long", method, scores, learning_rate=2.5e-4, max_kl_step=bound, reach=0.5)
+    assert long["further"] == pytest.approx(2, abs=0.3)
+    assert long["kl_step"] == pytest.approx(bound / 2, rel=0.5)
+    assert long["steps"] == short["steps"]
+    base = kindness(tiny_model)
+    assert kindness(tiny_model, far / "adapter") - base > 1.5 * (
+        kindness(tiny_model, near / "adapter") - base
+    )
+    enough, _ = run("enough", method, scores, learning_rate=2.5e-4, max_kl_step=bound, reach=0.1)
+    assert enough["further"] == 1
+
+
+def test_nobody_goes_on_out_of_a_bound(run, scored):
+    scores = scored()
+    short, _ = run("short", "grpo", scores, learning_rate=2.5e-4)
+    bounds = {"max_kl_step": 8 * short["kl_step"], "max_kl_base": 2 * short["kl_base"]}
+    held, _ = run("held", "grpo", scores, learning_rate=2.5e-4, reach=1.0, **bounds)
+    assert 1 < held["further"] < 2
+    assert not held["cut_short"]
+    assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
+
+
+def test_random_rewards_lead_nowhere_in_particular_however_far(run, scored, tiny_model):
+    dice, scores = random.Random(7), scored()
+    right, folder = run("right", "grpo", scores)
+    base = kindness(tiny_model)
+    moved = kindness(tiny_model, folder / "adapter") - base
+    scores = scored(lambda kind: dice.gauss(0, 1))
+    _, folder = run("o", "grpo", scores, max_kl_step=right["kl_step"], reach=1.0)
+    assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
+
+
+def test_further_is_by_the_root_of_the_kl():
+    assert further(0.01, 0.04) == pytest.approx(2)
+    assert further(0.04, 0.04) == further(0.05, 0.04) == further(0.0, 0.0) == 1
+    assert further(-0.001, 0.0) == 1
+    assert further(-0.001, 0.04) == further(0.0001, 0.04) == 4
+
+
 def test_what_the_judge_learns_from_is_not_for_the_policy(run, scored, tmp_path):
     rows = [Label("comparison", HI, "good", "bad", 1.0, conversation=f"c{n}") for n in range(30)]
     write_labels(tmp_path / "t.parquet", rows)
@@ -404,14 +449,15 @@ def test_the_probe_holds_the_log_probabilities_of_the_adapter_that_was_written(r
     assert any(abs(sum(row["logprobs"]) - sum(row["base_logprobs"])) > 0.1 for row in probes)
 
 
-def test_equal_rewards_are_nothing_to_prefer(run, scored):
-    with pytest.raises(StageError, match="nothing to prefer"):
-        run("o", "online_dpo", scored(lambda kind: 1.0))
+@pytest.mark.parametrize("method", ON_SAMPLES)
+def test_equal_rewards_are_nothing_to_learn_from(method, run, scored):
+    with pytest.raises(StageError, match="no prompt has two replies of different reward"):
+        run("o", method, scored(lambda kind: 1.0), plain_weight=0.5)
 
 
 def test_an_update_that_changes_nothing_is_an_error(run, scored):
     with pytest.raises(StageError, match="no-op"):
-        run("o", "rloo", scored(lambda kind: 1.0), beta=0.0)
+        run("o", "rloo", scored(), learning_rate=0.0)
 
 
 def test_one_reply_a_prompt_is_not_enough_for_a_baseline(run, scored):

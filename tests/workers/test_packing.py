@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from workers.frozen import lowest_trained
 from workers.packing import IGNORED, Reply, enable, install, pack, plan, score_pack
 from workers.policy_model import load_policy
 
@@ -112,3 +113,53 @@ def test_a_model_whose_logits_are_more_than_its_head_is_refused(policy):
     model.config.final_logit_softcapping = 30.0
     with pytest.raises(ValueError, match="final_logit_softcapping"):
         enable(model)
+
+
+def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes(tiny_model):
+    torch.manual_seed(1)
+    model = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    base = model.get_base_model()
+    read = []
+    base.model.layers[0].register_forward_hook(lambda *_: read.append(1))
+    weights = torch.linspace(-1, 1, sum(len(text.tokens) for text in TEXTS))
+
+    def scores(order: list[int]) -> torch.Tensor:
+        row = pack(TEXTS, order)
+        found = score_pack(base, row).logprobs
+        return torch.cat([found[row.reply == order.index(number)] for number in range(len(TEXTS))])
+
+    first = scores([0, 2, 3, 1])
+    slope = gradient(model, (first * weights).sum())
+    again = scores([1, 3, 0, 2])  # another row of the same texts
+    assert len(read) == 1
+    torch.testing.assert_close(again, first, rtol=0.02, atol=0.02)
+    assert torch.cosine_similarity(gradient(model, (again * weights).sum()), slope, dim=0) > 0.99
+    with model.disable_adapter():
+        without = scores([0, 2, 3, 1])
+    assert len(read) == 1
+    expected = torch.cat([alone(load_policy(tiny_model, None, 4, TARGETS), text) for text in TEXTS])
+    torch.testing.assert_close(without, expected, rtol=0.03, atol=0.03)
+    assert not torch.allclose(without, first, atol=0.05)
+    other = Reply(TEXTS[0].prompt, [11, 12, 13])
+    score_pack(base, pack([TEXTS[0], other], [0, 1]))
+    assert len(read) == 2
+    torch.testing.assert_close(alone(model, TEXTS[0]), first[:3], rtol=0.03, atol=0.03)
+
+
+def test_with_adapters_on_all_layers_nothing_can_be_kept(policy):
+    base = policy.get_base_model()
+    assert lowest_trained(base.model.layers) == 0
+    assert not hasattr(base, "frozen_layers")
+
+
+def test_states_are_kept_up_to_a_size(tiny_model, monkeypatch):
+    monkeypatch.setattr("workers.frozen.MOST", 0)
+    base = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5).get_base_model()
+    read = []
+    base.model.layers[0].register_forward_hook(lambda *_: read.append(1))
+    first = score_pack(base, pack(TEXTS, [0, 2])).logprobs
+    torch.testing.assert_close(score_pack(base, pack(TEXTS, [0, 2])).logprobs, first)
+    assert len(read) == 2

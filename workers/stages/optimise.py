@@ -94,7 +94,9 @@ class Config(StageConfig):
     `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
     a token, measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely
-    the reference texts may become than to the base, as a share, measured along with it.
+    the reference texts may become than to the base, as a share, measured along with it. `reach`: the share
+    of `max_kl_step` that a policy gradient goes at the least, see `KeepNear`; the other methods' objectives
+    say themselves how far.
     """
 
     base_model: str
@@ -122,6 +124,7 @@ class Config(StageConfig):
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
     max_nll_rise: float = 0.02
+    reach: float = 0.5
     check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
@@ -562,7 +565,8 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     install(model.get_base_model(), config.budget)
     trainable = assert_trainable(model)
     bound = Distance(config.pace.max_kl_step, config.max_kl_base, config.max_nll_rise)
-    guard = KeepNear(model, work.distance, bound, config.check_every)
+    reach = config.reach if config.method in (Method.rloo, Method.grpo) else 0.0
+    guard = KeepNear(model, work.distance, bound, config.check_every, reach)
     trainer.add_callback(guard)
     trainer.asides, beside = asides(work)
     figures |= beside
@@ -579,6 +583,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         "kl_base": last.base,
         "nll_rise": last.plain,
         "cut_short": guard.cut,
+        "further": guard.further,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
 

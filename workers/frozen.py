@@ -1,0 +1,100 @@
+"""What the layers below the adapters make of a text, kept from the first time that it is read. Torch; for
+stages only.
+
+A round reads the same replies again and again: by the base, in each pass of the optimiser, to see how far the
+policy went. The layers below the lowest adapter are the base's throughout, so they need to read a text once.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOST = 2**30  # bytes of states; what goes beyond it is read again each time
+
+Part = tuple[
+    tuple[int, ...], int
+]  # a text's token ids from its beginning, and how many of the last are meant
+
+
+class Frozen:
+    """Remembers for a `backbone` what comes out of its layers before number `first`, see `reading`."""
+
+    def __init__(self, backbone: Any, first: int) -> None:
+        self._backbone, self._first = backbone, first
+        self._states: dict[Part, Tensor] = {}
+        self._bytes = 0
+        self._parts: Sequence[Part] = ()
+        backbone.layers[first].register_forward_pre_hook(self._remember)
+
+    @contextmanager
+    def reading(self, parts: Sequence[Part]) -> Iterator[None]:
+        """While it is open the backbone is called once, with one row: the texts' `parts`, one after the
+        other. If all of them are known its lower layers do not run; else they do, and are remembered."""
+        found = [self._states[part] for part in parts if part in self._states]
+        if len(found) < len(parts):
+            self._parts = parts
+            try:
+                yield
+            finally:
+                self._parts = ()
+            return
+        whole = self._backbone.layers
+        known = _Known(torch.cat(found)[None])
+        skipped = [_Passthrough() for _ in range(self._first - 1)]
+        self._backbone.layers = nn.ModuleList([known, *skipped, *whole[self._first :]])
+        try:
+            yield
+        finally:
+            self._backbone.layers = whole
+
+    def forget(self) -> None:
+        """All that was read, such as where a step is timed that may not gain from the last one."""
+        self._states, self._bytes = {}, 0
+
+    def _remember(self, _: nn.Module, given: tuple[Any, ...]) -> None:
+        if not self._parts or self._bytes >= MOST:
+            return
+        rows = given[0].detach()[0].split([count for _, count in self._parts])
+        for part, states in zip(self._parts, rows, strict=True):
+            if part not in self._states:
+                self._states[part] = states.clone()
+                self._bytes += states.numel() * states.element_size()
+
+
+class _Passthrough(nn.Module):
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden
+
+
+class _Known(nn.Module):
+    """Stands for a layer whose output is known."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self._states = states
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        return self._states
+
+
+def keep_frozen(model: Any) -> None:
+    """Let a causal LM below PEFT keep what its layers below the adapters make of packed rows."""
+    backbone = getattr(model, model.base_model_prefix)
+    first = lowest_trained(backbone.layers)
+    if 0 < first < len(backbone.layers):
+        model.frozen_layers = Frozen(backbone, first)
+
+
+def reading(model: Any, parts: Sequence[Part]) -> AbstractContextManager[None]:
+    """`Frozen.reading` of a model that keeps it; of another nothing."""
+    kept: Frozen | None = getattr(model, "frozen_layers", None)
+    return nullcontext() if kept is None else kept.reading(parts)
+
+
+def lowest_trained(layers: nn.ModuleList) -> int:
+    """The number of the first layer with a parameter that is trained; of all of them where there is none."""
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
+    return trained.index(True) if True in trained else len(layers)
