@@ -30,6 +30,7 @@ from workers import style
 from workers.device import device
 from workers.labels import Message
 from workers.style import StyleHead, read_style
+from workers.tone import Tone
 
 JUDGE = "judge"
 CONTEXT = 32
@@ -42,17 +43,24 @@ def member_names(members: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids of a prompt and a reply; the reply begins at `first` and looks like `style`."""
+    """Token ids of a prompt and a reply, which begins at `first` and looks like `style`; `whole`: whether its
+    end of turn is among them."""
 
     ids: list[int]
     first: int
     style: list[float] = field(default_factory=list, compare=False)
+    whole: bool = field(default=False, compare=False)
+
+    @property
+    def body(self) -> list[int]:
+        """The reply without its end of turn."""
+        return self.ids[self.first : len(self.ids) - self.whole]
 
 
 @dataclass(frozen=True)
 class Features:
     """What the frozen layers make of the end of a text: `states` (length, hidden), where the reply begins at
-    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks."""
+    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks and sounds."""
 
     states: Tensor
     first: int
@@ -80,7 +88,7 @@ class Texts:
         whole = finish == "stop" and len(body) <= self._max_reply
         begin = list(prompt[-self._max_prompt :])
         looks = style.features(str(self.tokenizer.decode(body)), finish)
-        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin), looks)
+        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin), looks, whole)
 
 
 class RewardModel:
@@ -98,6 +106,9 @@ class RewardModel:
         self._backbone.layers = self._upper_layers
         self.peft: PeftModel | None = None
         self.styles: dict[str, StyleHead] = {}
+        self.tone = Tone(
+            AutoTokenizer.from_pretrained(base_model), self._backbone.get_input_embeddings().weight
+        )
 
     def add(self, name: str, rank: int) -> None:
         """A new member with a random adapter and head (torch's global seed), made active."""
@@ -157,7 +168,8 @@ class RewardModel:
                     text = texts[row]
                     begin = max(0, text.first - CONTEXT)
                     kept = states[begin : len(text.ids)].to("cpu", copy=True)
-                    found[row] = Features(kept, text.first - begin, text.style)
+                    sound = self.tone(text.body)
+                    found[row] = Features(kept, text.first - begin, [*text.style, *sound])
         return cast(list[Features], found)
 
     def score(self, features: Sequence[Features], name: str) -> Tensor:
@@ -188,8 +200,8 @@ class RewardModel:
         return found
 
     def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
-        """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
-        without a head for it."""
+        """The part of r(x, y) that is how replies look and sound, from their style features: (n,), float32;
+        zeros without a head for it."""
         if name not in self.styles:
             return torch.zeros(len(rows))
         return torch.from_numpy(self.styles[name](rows)).float()

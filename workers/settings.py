@@ -107,7 +107,7 @@ class WorkerSettings(ServingSettings):
         default=0.45, gt=0, description="KL to the base at which it is cut short, nats a token"
     )
     optimise_reach: float = Field(
-        default=0.5,
+        default=0.8,
         ge=0,
         le=1,
         description="Share of the bound on a round's KL that rloo and grpo go at the least",

@@ -8,6 +8,9 @@ the other runs, as in a job; start-up of each is included. The gold score is wri
 write. The engine's own start is told apart, since it serves anyway. The script is tests/bench/plain.py, one
 process, alone on the machine.
 
+Thumbwheel minds how far a round goes and that plain text stays as likely, the script does not; with `--free`
+neither does.
+
 OUT/thumbwheel.json and OUT/plain.json hold the figures; one that is there already is not run again. In
 OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's too.
 """
@@ -115,7 +118,7 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
             here = time.time()
             optimised = folder / f"{number}-optimise"
             config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
-            metrics = optimise(optimised, config)
+            metrics = optimise(optimised, config | _freed(args.free))
         training = time.time() - here
         trained = tokens_learnt(settings, samples, rewards) * settings.optimise_epochs
         note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")
@@ -151,6 +154,12 @@ def _optimising(
         "scores": scores,
         "seed": seed,
     }
+
+
+def _freed(kl: float | None) -> dict[str, Any]:
+    if kl is None:
+        return {}
+    return {"max_kl_step": 2 * kl, "reach": 0.5, "max_kl_base": 99, "max_nll_rise": 99, "plain_weight": 0}
 
 
 def _scores(samples: list[Sample], name: str, path: Path) -> list[float]:

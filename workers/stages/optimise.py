@@ -64,6 +64,7 @@ from workers.policy_trainers import (
 from workers.references import Reference, read_plain, read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import looks
+from workers.tone import Tone, with_tone
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Config(StageConfig):
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
     max_nll_rise: float = 0.02
-    reach: float = 0.5
+    reach: float = 0.8
     check_every: int = 3
     watched: int = 16
     max_grad_norm: float = 1.0
@@ -545,7 +546,11 @@ def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, 
     prompts = [str(sample.prompt_id) for sample in texts]
     prefixes: list[Tensor] = []
     if config.credit_decay < 1:
-        prefixes = [torch.tensor(looks(work.tokenizer.decode, sample.token_ids)) for sample in texts]
+        tone, decode = Tone(work.tokenizer, work.model.get_input_embeddings().weight), work.tokenizer.decode
+        prefixes = [
+            torch.tensor(with_tone(looks(decode, sample.token_ids), tone, sample.token_ids))
+            for sample in texts
+        ]
         if scored:
             whole = torch.tensor([so_far[-1] for so_far in groups.so_far]).view(-1, groups.k)
             stand = map(
