@@ -50,6 +50,18 @@ class Frozen:
         finally:
             self._backbone.layers = whole
 
+    @contextmanager
+    def below(self, parts: Sequence[Part]) -> Iterator["End"]:
+        """As `reading`, but only the lower layers run; what comes out of them is then in `End.states`."""
+        whole, end = self._backbone.layers, End()
+        end.register_forward_pre_hook(self._remember)
+        self._parts = parts
+        self._backbone.layers = nn.ModuleList([*whole[: self._first], end])
+        try:
+            yield end
+        finally:
+            self._backbone.layers, self._parts = whole, ()
+
     def forget(self) -> None:
         """All that was read, such as where a step is timed that may not gain from the last one."""
         self._states, self._bytes = {}, 0
@@ -66,6 +78,16 @@ class Frozen:
 
 class _Passthrough(nn.Module):
     def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden
+
+
+class End(nn.Module):
+    """Stands for the layers above. `states`: what would have gone into them, (1, n, d)."""
+
+    states: Tensor
+
+    def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.states = hidden
         return hidden
 
 
@@ -90,8 +112,13 @@ def keep_frozen(model: Any) -> None:
 
 def reading(model: Any, parts: Sequence[Part]) -> AbstractContextManager[None]:
     """`Frozen.reading` of a model that keeps it; of another nothing."""
-    kept: Frozen | None = getattr(model, "frozen_layers", None)
+    kept = frozen_of(model)
     return nullcontext() if kept is None else kept.reading(parts)
+
+
+def frozen_of(model: Any) -> Frozen | None:
+    found: Frozen | None = getattr(model, "frozen_layers", None)
+    return found
 
 
 def lowest_trained(layers: nn.ModuleList) -> int:

@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from trl.trainer.utils import FusedCausalLMOutput
 
-from workers.frozen import Part, reading
+from workers.frozen import Frozen, Part, reading
 
 ATTENTION = "packed"
 CHUNK = 256  # positions whose logits are alive at a time
@@ -164,19 +164,29 @@ def score_states(model: Any, row: Pack, states: Tensor, extras: bool = False) ->
 
 def read_pack(model: Any, row: Pack) -> Tensor:
     """The last hidden state before each of a row's scored tokens, (m, d)."""
-    here = model.device
     with _bfloat16(model), reading(model, row.parts):
-        hidden: Tensor = getattr(model, model.base_model_prefix)(
-            input_ids=row.ids.to(here),
-            position_ids=row.positions.to(here),
-            attention_mask=torch.zeros(
-                1, 1, 1, 1, device=here
-            ),  # a whole one is taken as it is, and not read
-            use_cache=False,
-            unpack=row.unpack.to(here),
-            place=row.place.to(here),
-        ).last_hidden_state[0]
-    return hidden[row.source.to(here)]
+        hidden: Tensor = _run(model, row).last_hidden_state[0]
+    return hidden[row.source.to(model.device)]
+
+
+def read_below(model: Any, row: Pack, frozen: Frozen) -> Tensor:
+    """`read_pack`, but of the hidden state that goes into the lowest adapter."""
+    with _bfloat16(model), frozen.below(row.parts) as end:
+        _run(model, row)
+    return end.states[0][row.source.to(model.device)]
+
+
+def _run(model: Any, row: Pack) -> Any:
+    here = model.device
+    return getattr(model, model.base_model_prefix)(
+        input_ids=row.ids.to(here),
+        position_ids=row.positions.to(here),
+        # A whole one is taken as it is, and not read.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=here),
+        use_cache=False,
+        unpack=row.unpack.to(here),
+        place=row.place.to(here),
+    )
 
 
 def install(model: Any, budget: int) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from workers.device import device
-from workers.frozen import keep_frozen
-from workers.packing import Reply, enable, pack, plan, read_pack, score_pack, score_states
+from workers.frozen import frozen_of, keep_frozen
+from workers.packing import Reply, enable, pack, plan, read_below, read_pack, score_pack, score_states
 from workers.stage import StageError
 
 
@@ -104,6 +104,22 @@ def read_base(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[t
             for place, number in enumerate(row):
                 its = packed.reply == place
                 found[number] = (logprobs[its], states[its])
+    return found
+
+
+@torch.no_grad()
+def read_lower(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[Tensor] | None:
+    """The hidden state that goes into the lowest adapter before each token of each reply, (len, d); on the
+    CPU. The layers above do not run. None where an adapter is on the first layer."""
+    base: Any = model.get_base_model()
+    if (frozen := frozen_of(base)) is None:
+        return None
+    found: list[Tensor] = [torch.empty(0)] * len(replies)
+    for row in plan(replies, budget):
+        packed = pack(replies, row)
+        states = read_below(base, packed, frozen).cpu()
+        for place, number in enumerate(row):
+            found[number] = states[packed.reply == place]
     return found
 
 

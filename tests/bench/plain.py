@@ -15,14 +15,20 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from tests.bench.gold import scorer
 from tests.bench.race import Leg, mean_and_error
 from tests.bench.stock import StockDPO, dpo_config, generate, load_base, lora, row_of, tokens_of
 from workers.labels import Sample, by_prompt, read_prompts
-from workers.policy_data import Rollouts, best_and_worst
+from workers.packing import enable
+from workers.policy_data import Rollouts, Tokens, best_and_worst
+from workers.policy_model import base_logprobs, reply_logprobs
+from workers.references import read_references
 from workers.stage import Stage, StageConfig, StageError, die_with_worker, run, write_json
+
+BUDGET = 2048
 
 
 class Config(StageConfig):
@@ -70,11 +76,34 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         legs.append(leg_of(config.began, samples, rewards, sampling, training, trained, note))
         write_json(stage.path("legs.json"), [asdict(leg) for leg in legs])
         if len(legs) > config.rounds or (config.target is not None and legs[-1].gold >= config.target):
-            return {"loaded": loaded, "rounds": len(legs) - 1}
+            return {"loaded": loaded, "rounds": len(legs) - 1} | distance(model, tokenizer, samples)
         began = time.time()
         rows = rows_of(samples, rewards, config.pairs)
         model = train(model, tokenizer, rows, config, stage.path(f"trainer-{len(legs)}"))
         training, trained = time.time() - began, tokens_of(rows) * config.epochs
+
+
+def distance(model: Any, tokenizer: Any, samples: list[Sample]) -> dict[str, float]:
+    """How far the policy is from the base by its own replies, nats a token, and how much less likely the
+    gate's reference texts are to it, as a share. After the last leg, so nobody waits for it."""
+    if not isinstance(model, PeftModel):
+        return {"kl_base": 0.0, "nll_rise": 0.0}
+    enable(model.get_base_model())
+    replies = [(sample.prompt_token_ids, sample.token_ids) for sample in samples]
+    mine, base = both(model, replies)
+    tokens = Tokens(tokenizer)
+    texts = [tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
+    now, before = both(model, [(text.prompt, text.tokens) for text in texts])
+    return {"kl_base": float((mine - base).mean()), "nll_rise": float(now.mean() / before.mean()) - 1}
+
+
+def both(model: PeftModel, replies: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    """The log-probabilities of all replies' tokens, under the policy and under the base."""
+    prompts, tokens = zip(*replies, strict=True)
+    return (
+        torch.cat(reply_logprobs(model, prompts, tokens, BUDGET)),
+        torch.cat(base_logprobs(model, prompts, tokens, BUDGET)),
+    )
 
 
 def train(model: Any, tokenizer: Any, rows: list[dict[str, Any]], config: Config, folder: Path) -> Any:

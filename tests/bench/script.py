@@ -23,7 +23,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,12 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
             metrics = optimise(optimised, config | _freed(args.free))
         training = time.time() - here
         trained = tokens_learnt(settings, samples, rewards) * settings.optimise_epochs
-        note = f"KL {metrics['kl_base']:.3f}" + (", cut short" if metrics["cut_short"] else "")
+        note = distance_note(metrics["kl_base"], metrics["nll_rise"])
         name, adapter = f"bench-{os.getpid()}-r{number + 1}", optimised / "adapter"
+
+
+def distance_note(kl: float, nll_rise: float) -> str:
+    return f"KL {kl:.3f}, plain text {nll_rise:+.1%}"
 
 
 def tokens_learnt(settings: DeploySettings, samples: list[Sample], rewards: list[float]) -> int:
@@ -188,6 +192,7 @@ def _plain(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> 
         "autocast": args.autocast,
     }
     environment = os.environ | ({"HF_HUB_OFFLINE": "1"} if settings.model_is_local else {})
-    run_program("tests.bench.plain", folder / "plain", config, environment)
+    metrics = run_program("tests.bench.plain", folder / "plain", config, environment)
     legs = [Leg(**leg) for leg in read_json(folder / "plain" / "legs.json")]
+    legs[-1] = replace(legs[-1], note=distance_note(metrics["kl_base"], metrics["nll_rise"]))
     return Course(PLAIN, 0.0, "", legs)

@@ -39,11 +39,14 @@ def config(tmp_path) -> plain.Config:
 
 
 def test_the_script_runs_all_rounds_and_ends_early_at_the_target(config, tmp_path):
-    plain.main(config, Stage(tmp_path))
+    metrics = plain.main(config, Stage(tmp_path))
+    assert metrics["kl_base"] > 0.001
+    assert metrics["nll_rise"] != 0
     legs = read_json(tmp_path / "legs.json")
     assert [leg["trained"] > 0 for leg in legs] == [False, True, True]
     assert len({leg["seconds"] for leg in legs}) == 3
-    plain.main(config.model_copy(update={"target": 0.1}), Stage(tmp_path))
+    stayed = plain.main(config.model_copy(update={"target": 0.1}), Stage(tmp_path))
+    assert stayed["kl_base"] == 0
     assert len(read_json(tmp_path / "legs.json")) == 1
 
 

@@ -153,6 +153,22 @@ def test_credit_is_dealt_out_by_what_the_reward_model_makes_of_a_reply_on_its_wa
     assert without["credit"] < 0.1
 
 
+def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_model, tmp_path, monkeypatch):
+    """Of the samples that are watched it is, and of all that another policy sampled."""
+    asked = []
+    ask = optimise.base_logprobs
+    monkeypatch.setattr(optimise, "base_logprobs", lambda *given: asked.append(given[1]) or ask(*given))
+    monkeypatch.setattr(optimise, "read_base", lambda *given: asked.append(given[1]) or read_base(*given))
+    scores, half = scored(), {"credit_decay": 0.5, "top_layers": 0.5, "watched": 4}
+    metrics, folder = run("o", "grpo", scores, **half)
+    assert [len(texts) for texts in asked if len(texts) in (4, 32)] == [4]
+    assert metrics["kl_base_before"] == pytest.approx(0, abs=1e-6)
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
+    asked.clear()
+    run("again", "grpo", scores, init=folder / "adapter", **half)
+    assert [len(texts) for texts in asked if len(texts) in (4, 32)] == [4, 32]
+
+
 def test_a_first_adapter_is_on_what_the_engines_of_deploy_up_wrap(run, scored):
     given = Config.model_fields
     _, folder = run(

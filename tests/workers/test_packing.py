@@ -3,7 +3,7 @@ import torch
 
 from workers.frozen import lowest_trained
 from workers.packing import IGNORED, Reply, enable, install, pack, plan, score_pack
-from workers.policy_model import load_policy
+from workers.policy_model import load_policy, read_lower
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TEXTS = [
@@ -147,6 +147,34 @@ def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes
     score_pack(base, pack([TEXTS[0], other], [0, 1]))
     assert len(read) == 2
     torch.testing.assert_close(alone(model, TEXTS[0]), first[:3], rtol=0.03, atol=0.03)
+
+
+def test_the_lower_layers_can_be_read_alone_and_need_not_run_again(tiny_model):
+    model = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5)
+    base = model.get_base_model()
+    first = lowest_trained(base.model.layers)
+    read = {0: 0, first: 0}
+    for number in read:
+
+        def count(*_, number: int = number) -> None:
+            read[number] += 1
+
+        base.model.layers[number].register_forward_hook(count)
+    found = read_lower(model, TEXTS, 12)
+    assert read == {0: 2, first: 0}
+    scores = {}
+    for order in plan(TEXTS, 12):
+        row = pack(TEXTS, order)
+        logprobs = score_pack(base, row).logprobs
+        scores |= {number: logprobs[row.reply == place] for place, number in enumerate(order)}
+    assert read == {0: 2, first: 2}
+    for number, text in enumerate(TEXTS):
+        torch.testing.assert_close(scores[number], alone(model, text), rtol=0.03, atol=0.03)
+        ids = torch.tensor([[*text.prompt, *text.tokens]])
+        expected = base(input_ids=ids, output_hidden_states=True).hidden_states[first][0]
+        begin = len(text.prompt) - 1
+        torch.testing.assert_close(found[number], expected[begin:-1], rtol=0.05, atol=0.05)
+    assert read_lower(load_policy(tiny_model, None, 4, TARGETS), TEXTS, 12) is None
 
 
 def test_with_adapters_on_all_layers_nothing_can_be_kept(policy):

@@ -46,6 +46,7 @@ from workers.policy_model import (
     base_logprobs,
     load_policy,
     read_base,
+    read_lower,
     reply_logprobs,
     trainable_hash,
 )
@@ -176,8 +177,17 @@ class Round:
         self._remember(rows, self.base([_reply(self.data, row) for row in rows]))
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
-        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each."""
-        found = read_base(self.model, [_reply(self.data, row) for row in rows], self.config.budget)
+        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: its last
+        hidden state. Where the base itself sampled, the engines have said its log-probabilities already, and
+        what it sees half way up, where the adapters begin, is enough."""
+        replies = [_reply(self.data, row) for row in rows]
+        if self.config.init is None:
+            states = read_lower(self.model, replies, self.config.budget)
+            if states is not None:
+                rest = [row for row in rows if not len(self.data.reference[row])]
+                self._remember(rest, [torch.tensor(self.data.samples[row].logprobs) for row in rest])
+                return states
+        found = read_base(self.model, replies, self.config.budget)
         self._remember(rows, [logprobs for logprobs, _ in found])
         return [states for _, states in found]
 
