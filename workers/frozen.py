@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 MOST = 2**30  # bytes of states; what goes beyond it is read again each time
 
-Part = tuple[
-    tuple[int, ...], int
-]  # a text's token ids from its beginning, and how many of the last are meant
+# A text's token ids from its beginning, and how many of the last of them are meant.
+Part = tuple[tuple[int, ...], int]
 
 
 class Frozen:
@@ -43,7 +42,7 @@ class Frozen:
             return
         whole = self._backbone.layers
         known = _Known(torch.cat(found)[None])
-        skipped = [_Passthrough() for _ in range(self._first - 1)]
+        skipped = [Passthrough() for _ in range(self._first - 1)]
         self._backbone.layers = nn.ModuleList([known, *skipped, *whole[self._first :]])
         try:
             yield
@@ -51,9 +50,9 @@ class Frozen:
             self._backbone.layers = whole
 
     @contextmanager
-    def below(self, parts: Sequence[Part]) -> Iterator["End"]:
-        """As `reading`, but only the lower layers run; what comes out of them is then in `End.states`."""
-        whole, end = self._backbone.layers, End()
+    def below(self, parts: Sequence[Part]) -> Iterator["Above"]:
+        """As `reading`, but only the lower layers run; what comes out of them is then in `Above.states`."""
+        whole, end = self._backbone.layers, Above()
         end.register_forward_pre_hook(self._remember)
         self._parts = parts
         self._backbone.layers = nn.ModuleList([*whole[: self._first], end])
@@ -76,12 +75,12 @@ class Frozen:
                 self._bytes += states.numel() * states.element_size()
 
 
-class _Passthrough(nn.Module):
+class Passthrough(nn.Module):
     def forward(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden
 
 
-class End(nn.Module):
+class Above(nn.Module):
     """Stands for the layers above. `states`: what would have gone into them, (1, n, d)."""
 
     states: Tensor
@@ -105,7 +104,7 @@ class _Known(nn.Module):
 def keep_frozen(model: Any) -> None:
     """Let a causal LM below PEFT keep what its layers below the adapters make of packed rows."""
     backbone = getattr(model, model.base_model_prefix)
-    first = lowest_trained(backbone.layers)
+    first = lowest_trained(model, backbone.layers)
     if 0 < first < len(backbone.layers):
         model.frozen_layers = Frozen(backbone, first)
 
@@ -121,7 +120,11 @@ def frozen_of(model: Any) -> Frozen | None:
     return found
 
 
-def lowest_trained(layers: nn.ModuleList) -> int:
-    """The number of the first layer with a parameter that is trained; of all of them where there is none."""
+def lowest_trained(model: nn.Module, layers: nn.ModuleList) -> int:
+    """The number of the first layer with a parameter that is trained; of all of them where there is none, and
+    0 where something is trained that is in no layer, such as an embedding."""
+    inside = {id(parameter) for parameter in layers.parameters()}
+    if any(parameter.requires_grad and id(parameter) not in inside for parameter in model.parameters()):
+        return 0
     trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
     return trained.index(True) if True in trained else len(layers)

@@ -103,8 +103,8 @@ def plan(replies: Sequence[Reply], budget: int) -> list[list[int]]:
     return [row for row in rows if row]
 
 
-def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
-    """One row of the replies `rows` of `replies`; neighbours with the same prompt share it."""
+def pack(replies: Sequence[Reply], rows: Sequence[int], share: bool = True) -> Pack:
+    """One row of the replies `rows` of `replies`; neighbours with the same prompt `share` it."""
     ids: list[int] = []
     positions: list[int] = []
     sequences: list[list[int]] = []
@@ -116,7 +116,7 @@ def pack(replies: Sequence[Reply], rows: Sequence[int]) -> Pack:
     begin = 0
     for number, row in enumerate(rows):
         text = replies[row]
-        if tuple(text.prompt) != prompt:
+        if not share or tuple(text.prompt) != prompt:
             prompt, begin = tuple(text.prompt), len(ids)
             ids += text.prompt
             positions += range(len(text.prompt))

@@ -59,16 +59,12 @@ def groups_of(data: Rollouts) -> list[list[int]]:
 
 def full_groups(data: Rollouts) -> tuple[list[list[int]], int]:
     """Rows of each prompt that has as many replies as the most answered one, and that number. StageError
-    below two, and where all replies to each prompt are worth the same: what a policy would learn from them
-    is rounding."""
+    below two."""
     groups = groups_of(data)
     k = max(map(len, groups), default=0)
     if k < 2:
         raise StageError("a baseline needs at least 2 replies a prompt")
-    full = [rows for rows in groups if len(rows) == k]
-    if all(len({data.rewards[row] for row in rows}) == 1 for rows in full):
-        raise StageError("no prompt has two replies of different reward: there is nothing to learn")
-    return full, k
+    return [rows for rows in groups if len(rows) == k], k
 
 
 def best_and_worst(data: Rollouts, pairs: int) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from workers.device import device
 from workers.packing import IGNORED, Reply
 
 HALVINGS = 6
+RESTORED = 2
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 
 
@@ -216,11 +217,14 @@ class KeepNear(TrainerCallback):
     appendix C). A policy that begins outside is held to where it begins. A measurement is (step, Distance);
     `cut`: whether it had to be.
 
-    Where all steps together went less far than `reach`, a share of the bound on the KL of a round, they are
-    gone on with in the same direction up to there: TRPO's step is as long as its bound allows, whatever the
-    gradient's size, while Adam's first steps from an adapter at zero are short where they do not agree. A KL
-    grows with the square of the way. Nobody goes further than `FURTHEST` times the way, or outside a bound.
-    `further`: how many times it was.
+    Where all steps together went less far than `reach`, a share of the bound on the KL of a round, the
+    parameters go on along the same line to where that KL is expected: TRPO's step is as long as its bound
+    allows, whatever the gradient's size, while Adam's first steps from an adapter at zero are short where
+    they do not agree. A KL grows about with the square of the way. The whole way is at most `FURTHEST` times
+    that of the steps, and inside all bounds. `stretched`: how many times it is.
+
+    `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
+    be left, and at the end before the way is gone on with, `RESTORED` times.
     """
 
     def __init__(
@@ -230,9 +234,10 @@ class KeepNear(TrainerCallback):
         bound: Distance,
         every: int,
         reach: float = 0.0,
+        restore: Callable[[], None] | None = None,
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._measure, self._every = measure, every
+        self._measure, self._every, self._restore = measure, every, restore
         self._begin = measure()
         self._began = self._copy()
         self._kept, self._there = self._began, self._begin
@@ -240,21 +245,36 @@ class KeepNear(TrainerCallback):
         self._reach = reach * bound.step
         self.measured = [(0, self._begin)]
         self.cut = False
-        self.further = 1.0
+        self.stretched = 1.0
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
-        if not self._within(state.global_step):
+        step = int(state.global_step)
+        if not self._within(step) and not self._restored(step):
             self.cut = True
-            self._go_back(state.global_step)
+            self._go_back(step)
             control.should_training_stop = True
             return
         self._kept, self._there = self._copy(), self.measured[-1][1]
-        if state.global_step >= state.max_steps:
-            self._go_on(state.global_step)
+        if step < state.max_steps:
+            return
+        for _turn in range(RESTORED):
+            if self._restored(step):
+                self._kept, self._there = self._copy(), self.measured[-1][1]
+            else:
+                self._set(self._kept)
+            self._go_on(step)
+            self._kept, self._there = self._copy(), self.measured[-1][1]
+
+    def _restored(self, step: int) -> bool:
+        """Whether it is within, once texts are restored."""
+        if self._restore is None:
+            return False
+        self._restore()
+        return self._within(step)
 
     def _within(self, step: int) -> bool:
         found = self._measure()
@@ -270,7 +290,7 @@ class KeepNear(TrainerCallback):
         )
         if not self._within(step):
             times = 1 + (times - 1) * self._go_back(step)
-        self.further = times
+        self.stretched *= times
 
     def _go_back(self, step: int) -> float:
         """From where it is, by halves, towards where it was last within, until it is; the share that is left

@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from workers import style
 from workers.device import device
+from workers.frozen import Passthrough
 from workers.labels import Message
 from workers.style import StyleHead, read_style
 from workers.tone import Tone
@@ -100,7 +101,7 @@ class RewardModel:
         layers = list(self._backbone.layers)
         self.first = max(0, len(layers) - upper)
         self._norm = self._backbone.norm
-        skip = [_Passthrough() for _ in layers]
+        skip = [Passthrough() for _ in layers]
         self._upper_layers = nn.ModuleList([*skip[: self.first], *layers[self.first :]])
         self._lower_layers = nn.ModuleList([*layers[: self.first], *skip[self.first :]])
         self._backbone.layers = self._upper_layers
@@ -242,11 +243,6 @@ def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Rows of shape (t_i, …) to (n, t, …), zeros after them, and the (n, t) mask of what is not padding."""
     ones = [torch.ones(len(row), dtype=torch.long) for row in rows]
     return pad_sequence(list(rows), batch_first=True), pad_sequence(ones, batch_first=True)
-
-
-class _Passthrough(nn.Module):
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-        return hidden_states
 
 
 def _load_base(base_model: str, depth: float) -> Any:

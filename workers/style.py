@@ -1,4 +1,4 @@
-"""How a reply looks, as a few numbers, and what raters make of that. Pure; no torch.
+"""How a reply looks, as a few numbers, and what raters make of that and of its tone. Pure; no torch.
 
 What people like first shows in length, lists and punctuation, and a hundred labels tell it from so few
 numbers, where they tell little from a language model's hundreds of dimensions. So a reward is
@@ -87,10 +87,12 @@ class Scale:
         return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())
 
     def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
-        """(n, features) in standard deviations, at most 4 of them either way; of rows with more features
-        the first, which is what there was when the version was trained."""
-        data = np.asarray([row[: len(self.mean)] for row in rows], dtype=np.float64)
-        data = data.reshape(len(rows), len(self.mean))
+        """(n, features) in standard deviations, at most 4 of them either way. A version from before replies
+        had a tone knows the first features alone; ValueError for any other difference."""
+        width = len(self.mean)
+        if any(len(row) != width and width != len(NAMES) for row in rows):
+            raise ValueError(f"a reply has other features than the {width} that this version knows")
+        data = np.asarray([row[:width] for row in rows], dtype=np.float64).reshape(len(rows), width)
         std = np.asarray(self.std)
         scaled: Matrix = (data - np.asarray(self.mean)) / np.where(std > 0, std, np.inf)
         return np.clip(scaled, -4, 4)
@@ -151,7 +153,12 @@ class Told:
         return float(self.weight @ loss) / max(float(self.weight.sum()), 1e-9)
 
 
-Spreads = tuple[float, float]  # of how replies look, `NAMES`, and of the features after those (workers.tone)
+@dataclass(frozen=True)
+class Spreads:
+    """Standard deviations of the prior of w, logits: of how replies look, and of how they sound."""
+
+    looks: float
+    tone: float
 
 
 def fit(told: Told, spreads: Spreads) -> Matrix:
@@ -160,7 +167,7 @@ def fit(told: Told, spreads: Spreads) -> Matrix:
     on a start."""
     x = told.a - told.b
     share = told.weight / max(float(told.weight.sum()), 1e-9)
-    spread = np.where(np.arange(x.shape[1]) < len(NAMES), *spreads)
+    spread = np.where(np.arange(x.shape[1]) < len(NAMES), spreads.looks, spreads.tone)
     ridge = 1 / (2 * max(len(x), 1) * spread**2)
 
     def objective(w: Matrix) -> tuple[float, Matrix]:
@@ -186,7 +193,7 @@ def best_spreads(
     least = spreads[0]
     unit = units(conversations)
     if len(unit) < 2 * count or len(np.unique(unit)) < count:
-        return least, least
+        return Spreads(least, least)
     fold = folds(unit, count, seed)
 
     def unseen(tried: Spreads) -> float:
@@ -196,7 +203,7 @@ def best_spreads(
             total += rest.loss(fit(seen, tried)) * float(rest.weight.sum())
         return total
 
-    looks = min(spreads, key=lambda spread: unseen((spread, least)))
+    seen = min(spreads, key=lambda spread: unseen(Spreads(spread, least)))
     if told.a.shape[1] <= len(NAMES):
-        return looks, least
-    return looks, min(spreads, key=lambda spread: unseen((looks, spread)))
+        return Spreads(seen, least)
+    return Spreads(seen, min(spreads, key=lambda spread: unseen(Spreads(seen, spread))))

@@ -84,6 +84,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, plain 2": {"method": "grpo", "plain_weight": 2.0},
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},
+    "grpo, plain 1": {"method": "grpo", "plain_weight": 1.0},
+    "grpo, β 0": {"method": "grpo", "beta": 0.0},
     "grpo, β 0.1": {"method": "grpo", "beta": 0.1},
     "grpo, ε 0.2": {"method": "grpo", "epsilon": 0.2},
     "grpo, rank 4": {"method": "grpo", "rank": 4},
@@ -186,6 +188,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
                 "max_kl_step": 9.0,
                 "max_kl_base": 9.0,
                 "max_nll_rise": 9.0,
+                "reach": 0.0,
                 **CHOICES[choice],
             }
             config["scores"] = scores[config.pop("k", K)]

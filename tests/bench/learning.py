@@ -18,6 +18,9 @@ drawn from them, attacks.py the cheats and how a flaw is planted with feedback a
 votes is 0.5 standard deviations of the base's gold score, at which about 80 % of the base's unequal pairs are
 decided rightly.
 
+`--until` ends the labels with the first exam at that win rate or above, which so is a little too high: chance
+had a say in when it was reached.
+
 OUT/<trial>.json holds everything, all exam replies included, and is rewritten after each cycle; beside it
 stand the table as text and the plots. A trial that is whole already is not run again, unless --again.
 `--report OUT` reads the records, draws arms together and prints what was reached beside the targets. Nothing

@@ -55,13 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=48)
     add("--k", type=int, default=4, help="replies to a prompt")
     add("--max-tokens", type=int, default=80)
-    add(
-        "--free",
-        type=float,
-        metavar="KL",
-        help="Thumbwheel's rounds go this far, nats a token, and mind no "
-        "other bound and no plain text, as the script minds none",
-    )
+    add("--free", type=float, metavar="KL", help="Thumbwheel's rounds go this far and mind nothing else")
     add("--together", type=int, default=32, help="replies that the plain script generates at once")
     add("--autocast", action="store_true", help="the plain script trains with bf16=True, TRL's default")
     add("--only", nargs="+", choices=["thumbwheel", "plain"], default=["thumbwheel", "plain"])

@@ -72,7 +72,9 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     add("--scorer", nargs="+", default=["mixture"], help=f"{', '.join(SCORERS)} or phrase:WORD, one or more")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--cycles", type=int, default=5)
-    add("--until", type=float, metavar="WIN", help="win rate over policy-v0 after which no cycle is begun")
+    add(
+        "--until", type=float, metavar="WIN", help="win rate over policy-v0 after which nobody rates any more"
+    )
     add("--plateau", type=int, default=0, help="further cycles without labels: policy jobs alone")
     add("--method", help="how the policy is optimised; default: the service's own")
     add("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the service: any THUMBWHEEL_…")

@@ -24,6 +24,9 @@ from workers.stage import LOG, METRICS, STAGE, WORKER
 
 GRACE = 5.0
 
+Environment = Mapping[str, str]
+Program = Callable[[Path, dict[str, Any]], dict[str, Any]]  # a folder that is not there yet, config → metrics
+
 
 @contextmanager
 def running_engine(settings: DeploySettings, folder: Path) -> Iterator[tuple[str, float]]:

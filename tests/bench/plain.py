@@ -90,14 +90,14 @@ def distance(model: Any, tokenizer: Any, samples: list[Sample]) -> dict[str, flo
         return {"kl_base": 0.0, "nll_rise": 0.0}
     enable(model.get_base_model())
     replies = [(sample.prompt_token_ids, sample.token_ids) for sample in samples]
-    mine, base = both(model, replies)
+    mine, base = logprobs_of(model, replies)
     tokens = Tokens(tokenizer)
     texts = [tokens.reply(text.messages, text.reply, "stop") for text in read_references()]
-    now, before = both(model, [(text.prompt, text.tokens) for text in texts])
+    now, before = logprobs_of(model, [(text.prompt, text.tokens) for text in texts])
     return {"kl_base": float((mine - base).mean()), "nll_rise": float(now.mean() / before.mean()) - 1}
 
 
-def both(model: PeftModel, replies: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+def logprobs_of(model: PeftModel, replies: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
     """The log-probabilities of all replies' tokens, under the policy and under the base."""
     prompts, tokens = zip(*replies, strict=True)
     return (

@@ -8,8 +8,9 @@ the other runs, as in a job; start-up of each is included. The gold score is wri
 write. The engine's own start is told apart, since it serves anyway. The script is tests/bench/plain.py, one
 process, alone on the machine.
 
-Thumbwheel minds how far a round goes and that plain text stays as likely, the script does not; with `--free`
-neither does.
+Thumbwheel minds how far a round goes and that plain text stays as likely, and the script does not; with
+`--free KL` Thumbwheel minds neither, but takes a round on to that KL. Both are measured at their end, by
+their own replies and on the gate's reference texts; nobody waits for it.
 
 OUT/thumbwheel.json and OUT/plain.json hold the figures; one that is there already is not run again. In
 OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's too.
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import AutoTokenizer
 
 from deploy.demo_prompts import RATED
 from deploy.processes import worker
@@ -35,10 +37,11 @@ from deploy.settings import DeploySettings
 from serving.methods import Method
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine, standing_by
-from tests.bench.plain import leg_of, rows_of
+from tests.bench.plain import distance, leg_of, rows_of
 from tests.bench.race import Course, Leg, legs_table, race_table, target_of
 from tests.bench.stock import tokens_of
 from workers.labels import Prompt, Sample, Score, read_samples, write_prompts, write_scores
+from workers.policy_model import load_policy
 from workers.stage import read_json, write_json
 from workers.stages.optimise import Config
 
@@ -47,6 +50,10 @@ PLAIN = "plain TRL script"
 
 def main(args: argparse.Namespace, console: Console) -> None:
     settings = DeploySettings(**({"model": args.model} if args.model else {}))
+    if args.free is not None and settings.method not in (Method.grpo, Method.rloo):
+        raise SystemExit(
+            f"--free is for policy gradients, which say how far they go; not for {settings.method}"
+        )
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     write_prompts(out / "prompts.parquet", _prompts(args))
@@ -82,7 +89,8 @@ def _prompts(args: argparse.Namespace) -> list[Prompt]:
 def _thumbwheel(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Course:
     with _engine(args, settings, folder) as (url, start):
         legs = _rounds(args, settings, folder, url)
-    return Course("Thumbwheel", start, "the engine's start", legs)
+    name = "Thumbwheel" if args.free is None else f"Thumbwheel, rounds of KL {args.free}"
+    return Course(name, start, "the engine's start", legs)
 
 
 @contextmanager
@@ -114,19 +122,25 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
             rewards = _scores(samples, args.scorer, sampled / "scores.parquet")
             legs.append(leg_of(began, samples, rewards, sampling, training, trained, note))
             if number == args.rounds or (args.target is not None and legs[-1].gold >= args.target):
-                return legs
+                break
             here = time.time()
             optimised = folder / f"{number}-optimise"
             config = _optimising(settings, settings.method, adapter, sampled / "scores.parquet", number)
             metrics = optimise(optimised, config | _freed(args.free))
         training = time.time() - here
         trained = tokens_learnt(settings, samples, rewards) * settings.optimise_epochs
-        note = distance_note(metrics["kl_base"], metrics["nll_rise"])
+        note = f"steps stretched {metrics['stretched']:.1f} times" if metrics["stretched"] > 1 else ""
         name, adapter = f"bench-{os.getpid()}-r{number + 1}", optimised / "adapter"
+    if adapter is None:
+        return legs
+    model = load_policy(settings.model, adapter, settings.optimise_rank, settings.optimise_targets)
+    return with_distance(legs, distance(model, AutoTokenizer.from_pretrained(settings.model), samples))
 
 
-def distance_note(kl: float, nll_rise: float) -> str:
-    return f"KL {kl:.3f}, plain text {nll_rise:+.1%}"
+def with_distance(legs: list[Leg], found: dict[str, Any]) -> list[Leg]:
+    """The last of them with a note of `tests.bench.plain.distance`."""
+    note = f"KL {found['kl_base']:.3f}, plain text {found['nll_rise']:+.1%}"
+    return [*legs[:-1], replace(legs[-1], note=", ".join(filter(None, [legs[-1].note, note])))]
 
 
 def tokens_learnt(settings: DeploySettings, samples: list[Sample], rewards: list[float]) -> int:
@@ -161,6 +175,7 @@ def _optimising(
 
 
 def _freed(kl: float | None) -> dict[str, Any]:
+    """What lets a round of a policy gradient go on to a KL, nats a token, and keeps nothing else from it."""
     if kl is None:
         return {}
     return {"max_kl_step": 2 * kl, "reach": 0.5, "max_kl_base": 99, "max_nll_rise": 99, "plain_weight": 0}
@@ -194,5 +209,4 @@ def _plain(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> 
     environment = os.environ | ({"HF_HUB_OFFLINE": "1"} if settings.model_is_local else {})
     metrics = run_program("tests.bench.plain", folder / "plain", config, environment)
     legs = [Leg(**leg) for leg in read_json(folder / "plain" / "legs.json")]
-    legs[-1] = replace(legs[-1], note=distance_note(metrics["kl_base"], metrics["nll_rise"]))
-    return Course(PLAIN, 0.0, "", legs)
+    return Course(PLAIN, 0.0, "", with_distance(legs, metrics))

@@ -3,7 +3,7 @@ loss, in turns, so that the machine's noise hits both alike. Torch.
 
 Stock is `trl.DPOTrainer` with its own padded batches and fused head, the reference by its own forward with
 the adapter switched off. Ours is the stage's trainer over packed rows, with the reference's log-probabilities
-before each step; they are timed too, and what its lower layers made of a text is forgotten after it. Nobody
+before each step; they are timed too, and each step begins without what lower layers made of its texts. Nobody
 moves: the gradients of all steps are of the same adapter, and so can be compared, their sum and one by one.
 """
 
@@ -26,6 +26,7 @@ from deploy.demo_prompts import RATED
 from deploy.settings import DeploySettings
 from tests.bench.stock import StockDPO, dpo_config, generate, load_base, lora, row_of, tokens_of
 from tests.bench.turns import Runner, Step, table_of, take_turns, trained
+from workers.frozen import frozen_of
 from workers.labels import Prompt, Sample, by_prompt, read_samples, write_samples
 from workers.packing import IGNORED, install
 from workers.policy_data import Reply
@@ -137,16 +138,20 @@ def _arguments(config: Config, folder: Path, autocast: bool = False) -> Any:
 
 def dpo_step(runner: Runner, batches: list[list[dict[str, Any]]], budget: int) -> Step:
     def step(number: int) -> tuple[float, int]:
+        forget(runner.model)
         rows = batches[number % len(batches)]
         trainer = runner.trainer
         given = _referred(runner.model, rows, budget) if trainer.precompute_ref_logps else rows
         loss = trainer.training_step(trainer.model, trainer.data_collator(given))
-        frozen = getattr(runner.model.get_base_model(), "frozen_layers", None)
-        if frozen is not None:
-            frozen.forget()
         return float(loss), tokens_of(rows)
 
     return step
+
+
+def forget(model: Any) -> None:
+    """What the lower layers made of texts, so that no step gains from an earlier one."""
+    if (frozen := frozen_of(model.get_base_model())) is not None:
+        frozen.forget()
 
 
 def _referred(model: Any, rows: list[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
@@ -187,6 +192,7 @@ def make_group(model: Any, samples: list[Sample], pad_id: int, config: Config) -
 
 def rloo_step(runner: Runner, groups: list[Group], epsilon: float) -> Step:
     def step(number: int) -> tuple[float, int]:
+        forget(runner.model)
         group = groups[number % len(groups)]
         logps = runner.trainer.model(**group.batch, use_cache=False, fused_lm_head=True).log_probs
         scored = float(group.mask.sum())

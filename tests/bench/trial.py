@@ -62,6 +62,7 @@ class Plan:
             "cheats" if self.cheats else None,
             None if self.caps else "nocaps",
             "flaw" if self.flaw else None,
+            f"until{self.until}" if self.until else None,
             f"plateau{self.plateau}" if self.plateau else None,
             self.method,
             *(f"{name}-{value}" for name, value in self._settings),

@@ -249,7 +249,7 @@ def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, 
 
 def test_held_on_plain_texts_it_keeps_the_reference_texts_and_learns_all_the_same(run, scored, tiny_model):
     free, far = run("free", "grpo", scored(), epochs=6)
-    held, near = run("held", "grpo", scored(), epochs=6, plain_weight=10.0)
+    held, near = run("held", "grpo", scored(), epochs=6, plain_weight=5.0)
     assert abs(free["nll_rise"]) > 0.001
     assert abs(held["nll_rise"]) < 0.5 * abs(free["nll_rise"])
     assert kindness(tiny_model, near / "adapter") > kindness(tiny_model) + 0.5
@@ -353,10 +353,10 @@ def test_a_policy_that_begins_outside_a_bound_may_stay_there(run, scored):
 def test_short_steps_are_gone_on_with_as_far_as_the_reach(method, run, scored, tiny_model):
     scores = scored()
     short, near = run("short", method, scores, learning_rate=2.5e-4)
-    assert short["further"] == 1
+    assert short["stretched"] == 1
     bound = 8 * short["kl_step"]
     long, far = run("long", method, scores, learning_rate=2.5e-4, max_kl_step=bound, reach=0.5)
-    assert long["further"] == pytest.approx(2, abs=0.3)
+    assert long["stretched"] == pytest.approx(2, abs=0.3)
     assert long["kl_step"] == pytest.approx(bound / 2, rel=0.5)
     assert long["steps"] == short["steps"]
     base = kindness(tiny_model)
@@ -364,7 +364,7 @@ def test_short_steps_are_gone_on_with_as_far_as_the_reach(method, run, scored, t
         kindness(tiny_model, near / "adapter") - base
     )
     enough, _ = run("enough", method, scores, learning_rate=2.5e-4, max_kl_step=bound, reach=0.1)
-    assert enough["further"] == 1
+    assert enough["stretched"] == 1
 
 
 def test_nobody_goes_on_out_of_a_bound(run, scored):
@@ -372,7 +372,7 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
     short, _ = run("short", "grpo", scores, learning_rate=2.5e-4)
     bounds = {"max_kl_step": 8 * short["kl_step"], "max_kl_base": 2 * short["kl_base"]}
     held, _ = run("held", "grpo", scores, learning_rate=2.5e-4, reach=1.0, **bounds)
-    assert 1 < held["further"] < 2
+    assert 1 < held["stretched"] < 2
     assert not held["cut_short"]
     assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
 
@@ -383,7 +383,8 @@ def test_random_rewards_lead_nowhere_in_particular_however_far(run, scored, tiny
     base = kindness(tiny_model)
     moved = kindness(tiny_model, folder / "adapter") - base
     scores = scored(lambda kind: dice.gauss(0, 1))
-    _, folder = run("o", "grpo", scores, max_kl_step=right["kl_step"], reach=1.0)
+    metrics, folder = run("o", "grpo", scores, learning_rate=1e-3, max_kl_step=right["kl_step"], reach=1.0)
+    assert metrics["stretched"] > 1
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
 
@@ -467,7 +468,7 @@ def test_the_probe_holds_the_log_probabilities_of_the_adapter_that_was_written(r
 
 @pytest.mark.parametrize("method", ON_SAMPLES)
 def test_equal_rewards_are_nothing_to_learn_from(method, run, scored):
-    with pytest.raises(StageError, match="no prompt has two replies of different reward"):
+    with pytest.raises(StageError, match=r"differ in reward|of different reward"):
         run("o", method, scored(lambda kind: 1.0), plain_weight=0.5)
 
 

@@ -152,7 +152,7 @@ def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes
 def test_the_lower_layers_can_be_read_alone_and_need_not_run_again(tiny_model):
     model = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5)
     base = model.get_base_model()
-    first = lowest_trained(base.model.layers)
+    first = lowest_trained(base, base.model.layers)
     read = {0: 0, first: 0}
     for number in read:
 
@@ -179,8 +179,15 @@ def test_the_lower_layers_can_be_read_alone_and_need_not_run_again(tiny_model):
 
 def test_with_adapters_on_all_layers_nothing_can_be_kept(policy):
     base = policy.get_base_model()
-    assert lowest_trained(base.model.layers) == 0
+    assert lowest_trained(base, base.model.layers) == 0
     assert not hasattr(base, "frozen_layers")
+
+
+def test_with_a_trained_embedding_nothing_can_be_kept(tiny_model):
+    base = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5).get_base_model()
+    assert lowest_trained(base, base.model.layers) > 0
+    base.get_input_embeddings().weight.requires_grad_(True)
+    assert lowest_trained(base, base.model.layers) == 0
 
 
 def test_states_are_kept_up_to_a_size(tiny_model, monkeypatch):

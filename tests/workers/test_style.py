@@ -5,6 +5,7 @@ from workers.style import (
     NAMES,
     SPREADS,
     Scale,
+    Spreads,
     StyleHead,
     Told,
     best_spreads,
@@ -68,7 +69,7 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
     spreads = best_spreads(given, alone(given), 0)
     found = phi @ fit(given, spreads)[:-1]
     right = (found[:200] > found[200:]) == (gold[:200] > gold[200:])
-    assert spreads[0] > min(SPREADS)
+    assert spreads.looks > min(SPREADS)
     assert right.mean() > 0.8
 
 
@@ -76,7 +77,7 @@ def test_raters_who_do_not_care_how_a_reply_looks_leave_next_to_nothing():
     _, phi = looks(400)
     given = told(np.random.default_rng(5).normal(size=400), phi)
     spreads = best_spreads(given, alone(given), 0)
-    assert spreads[0] <= sorted(SPREADS)[1]
+    assert spreads.looks <= sorted(SPREADS)[1]
     assert np.abs(phi @ fit(given, spreads)[:-1]).max() < 0.5
 
 
@@ -85,15 +86,15 @@ def test_what_several_say_of_one_reply_is_not_news():
     phi = np.repeat(np.random.default_rng(1).normal(size=(40, 20)), 10, 0)
     target = np.repeat(np.random.default_rng(2).integers(0, 2, 40).astype(float), 10)
     given = Told(phi, 0 * phi, target, np.ones(400), np.zeros(400))
-    assert best_spreads(given, alone(given), 0)[0] == max(SPREADS), "to know them by heart is best"
-    assert best_spreads(given, [f"on reply {number // 10}" for number in range(400)], 0)[0] == min(SPREADS)
+    assert best_spreads(given, alone(given), 0).looks == max(SPREADS), "to know them by heart is best"
+    assert best_spreads(given, [f"on reply {number // 10}" for number in range(400)], 0).looks == min(SPREADS)
 
 
 def test_a_label_without_weight_says_nothing_and_few_labels_little():
     phi = np.array([[1.0], [1.0], [-1.0]])
     given = Told(phi, 0 * phi, np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0]), np.ones(3))
-    assert fit(given, (10.0, 10.0))[0] > 1
-    assert best_spreads(given, alone(given), 0) == (SPREADS[0], SPREADS[0])
+    assert fit(given, Spreads(10.0, 10.0))[0] > 1
+    assert best_spreads(given, alone(given), 0) == Spreads(SPREADS[0], SPREADS[0])
 
 
 def test_a_head_comes_back_as_it_was_written(tmp_path):
@@ -106,9 +107,14 @@ def test_a_head_comes_back_as_it_was_written(tmp_path):
     assert mean_head(list(heads.values())).weights == [0.5] * len(NAMES)
 
 
-def test_a_version_from_before_a_feature_reads_those_that_it_knows():
-    head = StyleHead(Scale([0.0, 0.0], [1.0, 1.0]), [1.0, 2.0])
-    assert head([[1.0, 1.0, 7.0], [0.0, 1.0, 9.0]]).tolist() == [3.0, 2.0]
+def test_a_version_from_before_replies_had_a_tone_reads_how_they_look_and_no_other_does():
+    looks = len(NAMES)
+    head = StyleHead(Scale([0.0] * looks, [1.0] * looks), [1.0] * looks)
+    row = [0.5] * looks
+    assert head([[*row, 7.0, 9.0], row]).tolist() == [looks / 2, looks / 2]
+    wider = StyleHead(Scale([0.0] * (looks + 2), [1.0] * (looks + 2)), [1.0] * (looks + 2))
+    with pytest.raises(ValueError, match="other features"):
+        wider([row])
 
 
 def test_looks_and_tone_are_each_believed_as_much_as_they_tell():
@@ -116,8 +122,8 @@ def test_looks_and_tone_are_each_believed_as_much_as_they_tell():
     noise = np.random.default_rng(1).normal(size=(400, 8))
     both = np.concatenate([phi, noise], 1)
     given = told(-np.abs(np.log(sizes / 24)), both)
-    seen, heard = best_spreads(given, alone(given), 0)
-    assert heard < seen
+    spreads = best_spreads(given, alone(given), 0)
+    assert spreads.tone < spreads.looks
     given = told(2 * noise[:, 3], both)
-    seen, heard = best_spreads(given, alone(given), 0)
-    assert seen < heard
+    spreads = best_spreads(given, alone(given), 0)
+    assert spreads.looks < spreads.tone

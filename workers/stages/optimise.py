@@ -37,6 +37,7 @@ from workers import policy_data, policy_objectives
 from workers.credit import deal_out, of_others, standing
 from workers.datasets import for_judge
 from workers.device import device
+from workers.holding import Held
 from workers.labels import Label, Sample, read_labels, read_scores
 from workers.packing import IGNORED, Reply, install
 from workers.policy_data import Rollouts, Tokens
@@ -97,8 +98,8 @@ class Config(StageConfig):
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
     a token, measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely
     the reference texts may become than to the base, as a share, measured along with it. `reach`: the share
-    of `max_kl_step` that a policy gradient goes at the least, see `KeepNear`; the other methods' objectives
-    say themselves how far.
+    of `max_kl_step` that a policy gradient is taken on to where its steps end before, see `KeepNear`; how far
+    the other methods go, their β says.
     """
 
     base_model: str
@@ -178,10 +179,10 @@ class Round:
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
         """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: its last
-        hidden state. Where the base itself sampled, the engines have said its log-probabilities already, and
-        what it sees half way up, where the adapters begin, is enough."""
+        hidden state. Where the base itself sampled, the engines have said its log-probabilities already; then
+        it is the state that goes into the lowest adapter, unless more than half of the layers are above."""
         replies = [_reply(self.data, row) for row in rows]
-        if self.config.init is None:
+        if self.config.init is None and self.config.top_layers <= 0.5:
             states = read_lower(self.model, replies, self.config.budget)
             if states is not None:
                 rest = [row for row in rows if not len(self.data.reference[row])]
@@ -517,6 +518,9 @@ class Groups:
 
 def policy_batch(work: Round) -> Groups:
     groups, k = policy_data.full_groups(work.data)
+    if all(len({work.data.rewards[row] for row in group}) == 1 for group in groups):
+        # What is left are penalties and rounding, which `reach` would make much of.
+        raise StageError(f"no prompt has {k} replies that differ in reward: there is nothing to learn")
     rows = [row for group in groups for row in group]
     samples = [work.data.samples[row] for row in rows]
     if work.config.credit_decay < 1:
@@ -581,10 +585,11 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     trainable = assert_trainable(model)
     bound = Distance(config.pace.max_kl_step, config.max_kl_base, config.max_nll_rise)
     reach = config.reach if config.method in (Method.rloo, Method.grpo) else 0.0
-    guard = KeepNear(model, work.distance, bound, config.check_every, reach)
-    trainer.add_callback(guard)
-    trainer.asides, beside = asides(work)
+    trainer.asides, texts, beside = asides(work)
     figures |= beside
+    restore = None if texts is None else texts.restore
+    guard = KeepNear(model, work.distance, bound, config.check_every, reach, restore)
+    trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     write_json(work.stage.path("curve.json"), curve(steps, guard))
@@ -598,15 +603,16 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         "kl_base": last.base,
         "nll_rise": last.plain,
         "cut_short": guard.cut,
-        "further": guard.further,
+        "stretched": guard.stretched,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
 
 
-def asides(work: Round) -> tuple[list[Aside], dict[str, Any]]:
-    """What is learnt beside the samples, and figures for metrics.json."""
+def asides(work: Round) -> tuple[list[Aside], Held | None, dict[str, Any]]:
+    """What is learnt beside the samples, the plain texts that are held, and figures for metrics.json."""
     config, pad_id = work.config, work.tokenizer.pad_token_id
     found: list[Aside] = []
+    held = None
     figures = {}
     if config.sft_weight > 0:
         rated = policy_data.well_rated(work.labels, work.tokens, config.seed)
@@ -618,7 +624,8 @@ def asides(work: Round) -> tuple[list[Aside], dict[str, Any]]:
         plain = work.read_texts(read_plain())
         base = work.base(plain)
         found.append(Plain(plain, base, config.plain_weight, config.plain_batch, pad_id, config.seed))
-    return found, figures
+        held = Held(work.model.get_base_model(), plain, base, config.budget)
+    return found, held, figures
 
 
 _CURVE = {
@@ -661,17 +668,17 @@ def probe(work: Round) -> list[dict[str, Any]]:
     rows = sorted(range(len(data.samples)), key=lambda row: abs(len(data.samples[row].token_ids) - 32))[
         :count
     ]
-    work.refer_to(rows)
     work.model.eval()
     replies = [_reply(data, row) for row in rows]
+    # The reference of a sample may be the engine's own, and it is the engine that is to be compared.
     return [
         {
             "prompt_token_ids": reply.prompt,
             "token_ids": reply.tokens,
             "logprobs": work.mine([reply])[0].tolist(),
-            "base_logprobs": work.data.reference[row].tolist(),
+            "base_logprobs": work.base([reply])[0].tolist(),
         }
-        for row, reply in zip(rows, replies, strict=True)
+        for reply in replies
     ]
 
 

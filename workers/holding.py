@@ -1,0 +1,100 @@
+"""Texts that stay as likely as they are to the base, whatever else is learnt. Torch; for stages only.
+
+One step of Gauss and Newton: of all changes of the trained weights that would make each text, and its end of
+turn on its own, as likely as to the base again, to the first order, the shortest; damped as by Levenberg and
+Marquardt (Nocedal and Wright 2006, section 10.3). Gradient steps that hold a policy there (`Plain`) have a
+handful of chances to do so among those that learn; this has one, and takes it as a whole. Orthogonal gradient
+descent (Farajtabar et al. 2020) keeps out of the same directions beforehand.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.packing import Pack, Reply, pack, plan, score_pack
+
+DAMPING = 0.1  # of the mean of the Gram matrix's diagonal
+
+Seen = dict[nn.Linear, tuple[Tensor, Tensor]]  # what went into a layer, (1, n, in), and came out, (1, n, out)
+
+
+class Held:
+    """`texts` and their tokens' log-probabilities under the base, one tensor a text; of a causal LM below
+    PEFT whose trained weights are those of linear layers without biases, as LoRA's are."""
+
+    def __init__(self, model: Any, texts: Sequence[Reply], base: Sequence[Tensor], budget: int) -> None:
+        self._model, self._texts, self._base, self._budget = model, list(texts), list(base), budget
+        self._layers = [
+            layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad
+        ]
+
+    def restore(self) -> None:
+        """One step."""
+        slopes, missing = self._linear()
+        gram = slopes @ slopes.T
+        gram += DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+        change = slopes.T @ torch.linalg.solve(gram, missing)
+        parts = change.split([layer.weight.numel() for layer in self._layers])
+        with torch.no_grad():
+            for layer, part in zip(self._layers, parts, strict=True):
+                layer.weight += part.view_as(layer.weight)
+
+    def _linear(self) -> tuple[Tensor, Tensor]:
+        """For each text two rows, of its log-probability without its last token and of that token: their
+        gradients, (2·texts, weights), and what they lack of the base's."""
+        slopes: list[Tensor] = [torch.empty(0)] * (2 * len(self._texts))
+        missing = torch.zeros(2 * len(self._texts), device=self._model.device)
+        self._model.eval()
+        for rows in plan(self._texts, self._budget):
+            row = pack(self._texts, rows, share=False)
+            with self._watched() as seen:
+                found = score_pack(self._model, row).logprobs
+            passed = [seen[layer] for layer in self._layers]
+            last = torch.cat([row.reply[1:] != row.reply[:-1], torch.ones(1, dtype=torch.bool)])
+            for kind, which in enumerate((~last, last)):
+                each = per_text(found, which.to(found.device), row, passed)
+                for place, number in enumerate(rows):
+                    its = (row.reply == place) & which
+                    base = self._base[number][-1:] if kind else self._base[number][:-1]
+                    slopes[2 * number + kind] = each[place]
+                    missing[2 * number + kind] = float(base.sum() - found.detach().cpu()[its].sum())
+        return torch.stack(slopes), missing
+
+    @contextmanager
+    def _watched(self) -> Iterator[Seen]:
+        """What passes the trained layers, in their order."""
+        seen: Seen = {}
+
+        def remember(layer: nn.Linear, given: tuple[Tensor, ...], out: Tensor) -> None:
+            seen[layer] = given[0].detach(), out
+
+        hooks = [layer.register_forward_hook(remember) for layer in self._layers]
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def per_text(found: Tensor, which: Tensor, row: Pack, seen: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """The gradient of the sum of each text's tokens `which` by all weights, (weights,) a text. No text sees
+    another, so one pass backward has all of them: a text's gradient by a linear layer's weight is Σ_t of its
+    tokens (∂/∂out_t) in_tᵀ. No prompt is shared in the row."""
+    slopes = torch.autograd.grad(found[which].sum(), [out for _, out in seen], retain_graph=True)
+    sizes = [prompt[1] + reply[1] for prompt, reply in zip(row.parts[::2], row.parts[1::2], strict=True)]
+    whole = [
+        [
+            (out.T @ given).flatten()
+            for out, given in zip(_parts(slope, sizes), _parts(given, sizes), strict=True)
+        ]
+        for (given, _), slope in zip(seen, slopes, strict=True)
+    ]
+    return [torch.cat(parts) for parts in zip(*whole, strict=True)]
+
+
+def _parts(row: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """(1, n, d) → (size, d) each, float32."""
+    return list(torch.split(row[0].float(), list(sizes)))
