@@ -26,7 +26,6 @@ from workers.device import device
 from workers.packing import IGNORED, Reply
 
 HALVINGS = 6
-RESTORED = 2
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 
 
@@ -224,7 +223,7 @@ class KeepNear(TrainerCallback):
     that of the steps, and inside all bounds. `stretched`: how many times it is.
 
     `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
-    be left, and at the end before the way is gone on with, `RESTORED` times.
+    be left, and at the end before the way is gone on with, `restores` times.
     """
 
     def __init__(
@@ -235,9 +234,11 @@ class KeepNear(TrainerCallback):
         every: int,
         reach: float = 0.0,
         restore: Callable[[], None] | None = None,
+        restores: int = 0,
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._measure, self._every, self._restore = measure, every, restore
+        self._measure, self._every = measure, every
+        self._restore, self._restores = restore, restores
         self._begin = measure()
         self._began = self._copy()
         self._kept, self._there = self._began, self._begin
@@ -258,16 +259,20 @@ class KeepNear(TrainerCallback):
             self._go_back(step)
             control.should_training_stop = True
             return
-        self._kept, self._there = self._copy(), self.measured[-1][1]
+        self._keep()
         if step < state.max_steps:
             return
-        for _turn in range(RESTORED):
-            if self._restored(step):
-                self._kept, self._there = self._copy(), self.measured[-1][1]
-            else:
-                self._set(self._kept)
+        for _turn in range(self._restores):
+            if not self._restored(step):
+                self._back_to_kept(step)
+            self._keep()
             self._go_on(step)
-            self._kept, self._there = self._copy(), self.measured[-1][1]
+            self._keep()
+        if not self._restores:
+            self._go_on(step)
+
+    def _keep(self) -> None:
+        self._kept, self._there = self._copy(), self.measured[-1][1]
 
     def _restored(self, step: int) -> bool:
         """Whether it is within, once texts are restored."""
@@ -302,9 +307,12 @@ class KeepNear(TrainerCallback):
             )
             if self._within(step):
                 return math.ldexp(1.0, -halving)
+        self._back_to_kept(step)
+        return 0.0
+
+    def _back_to_kept(self, step: int) -> None:
         self._set(self._kept)
         self.measured.append((step, self._there))
-        return 0.0
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self._trained]

@@ -85,6 +85,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},
     "grpo, plain 1": {"method": "grpo", "plain_weight": 1.0},
+    "grpo, texts not restored": {"method": "grpo", "restores": 0},
+    "grpo, plain 2, texts not restored": {"method": "grpo", "plain_weight": 2.0, "restores": 0},
     "grpo, β 0": {"method": "grpo", "beta": 0.0},
     "grpo, β 0.1": {"method": "grpo", "beta": 0.1},
     "grpo, ε 0.2": {"method": "grpo", "epsilon": 0.2},

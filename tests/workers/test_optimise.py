@@ -377,6 +377,22 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
     assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
 
 
+def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored):
+    scores = scored()
+    free, _ = run("free", "grpo", scores, epochs=6, plain_weight=1e-6, restores=0)
+    assert free["nll_rise"] > 0.001
+    tight = {"plain_weight": 1e-6, "max_nll_rise": free["nll_rise"] / 3, "epochs": 6}
+    cut, _ = run("cut", "grpo", scores, **tight, restores=0)
+    held, _ = run("held", "grpo", scores, **tight, restores=2)
+    assert cut["cut_short"]
+    assert held["steps"] > cut["steps"]
+    assert held["nll_rise"] <= tight["max_nll_rise"]
+    ended, _ = run("ended", "grpo", scores, epochs=6, plain_weight=1e-6, restores=2)
+    assert not ended["cut_short"]
+    assert abs(ended["nll_rise"]) < 0.7 * free["nll_rise"]
+    assert ended["kl_base"] > 0
+
+
 def test_random_rewards_lead_nowhere_in_particular_however_far(run, scored, tiny_model):
     dice, scores = random.Random(7), scored()
     right, folder = run("right", "grpo", scores)

@@ -92,7 +92,7 @@ class Config(StageConfig):
     else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.credit); at 1 all
     tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it before
     each. `sft_weight`: the share of SFT on well-rated replies. `plain_weight`: that of staying with the base
-    on plain texts, `plain_batch` of them a step.
+    on plain texts, `plain_batch` of them a step; `restores`: how often those are restored at the end.
 
     `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
@@ -124,6 +124,7 @@ class Config(StageConfig):
     sft_weight: float = 0.0
     plain_weight: float = 0.0
     plain_batch: int = 16
+    restores: int = 2
     max_kl_step: float | None = None
     max_kl_base: float = 0.45
     max_nll_rise: float = 0.02
@@ -587,8 +588,8 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     reach = config.reach if config.method in (Method.rloo, Method.grpo) else 0.0
     trainer.asides, texts, beside = asides(work)
     figures |= beside
-    restore = None if texts is None else texts.restore
-    guard = KeepNear(model, work.distance, bound, config.check_every, reach, restore)
+    restores = (None, 0) if texts is None or not config.restores else (texts.restore, config.restores)
+    guard = KeepNear(model, work.distance, bound, config.check_every, reach, *restores)
     trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
