@@ -219,8 +219,8 @@ class KeepNear(TrainerCallback):
     Where all steps together went less far than `reach`, a share of the bound on the KL of a round, the
     parameters go on along the same line to where that KL is expected: TRPO's step is as long as its bound
     allows, whatever the gradient's size, while Adam's first steps from an adapter at zero are short where
-    they do not agree. A KL grows about with the square of the way. The whole way is at most `FURTHEST` times
-    that of the steps, and inside all bounds. `stretched`: how many times it is.
+    they do not agree. A KL grows about with the square of the way. It is at most `FURTHEST` times as far, and
+    inside all bounds. `stretched`: how many times it is.
 
     `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
     be left, and at the end before the way is gone on with, `restores` times.
@@ -238,7 +238,7 @@ class KeepNear(TrainerCallback):
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
-        self._restore, self._restores = restore, restores
+        self._restore, self._restores = restore, 0 if restore is None else restores
         self._begin = measure()
         self._began = self._copy()
         self._kept, self._there = self._began, self._begin
@@ -287,8 +287,8 @@ class KeepNear(TrainerCallback):
         return found.within(self._bound)
 
     def _go_on(self, step: int) -> None:
-        times = further(self._there.step - self._begin.step, self._reach)
-        if times == 1:
+        times = min(further(self._there.step - self._begin.step, self._reach), FURTHEST / self.stretched)
+        if times <= 1:
             return
         self._set(
             [begin + times * (near - begin) for begin, near in zip(self._began, self._kept, strict=True)]

@@ -3,8 +3,8 @@ stages only.
 
 The semantic differential (Osgood, Suci and Tannenbaum 1957) found that people judge most things on scales of
 evaluation, potency and activity; SemAxis (An, Kwak and Ahn 2018) reads such scales off word embeddings, here
-off the base's own. A hundred labels tell from so few numbers what from a language model's hundreds of
-dimensions they cannot: where raters care how a reply sounds, it is mostly along some of these.
+off the base's own. A hundred labels tell more from a few numbers than from a language model's hundreds of
+dimensions, as of how a reply looks (workers.style).
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,44 +51,45 @@ def running_engine(settings: DeploySettings, folder: Path) -> Iterator[tuple[str
         os.close(lock)
 
 
-Environment = Mapping[str, str]
-
-
 def run_program(
     module: str, folder: Path, config: dict[str, Any], environment: Environment
 ) -> dict[str, Any]:
     """A program that works on a folder as stages do → its metrics. SystemExit where it fails."""
-    with standing_by(module, environment) as on:
-        return on(folder, config)
+    with standing_by(module, environment) as program:
+        return program(folder, config)
 
 
 @contextmanager
-def standing_by(module: str, environment: Environment) -> Iterator[Callable[[Path, dict[str, Any]], Any]]:
+def standing_by(module: str, environment: Environment) -> Iterator[Program]:
     """The same, but it loads what it needs until it is called, as stages of a job do (workers.standby)."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers.standby", module],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**environment, WORKER: str(os.getpid())},
-        start_new_session=True,
-    )
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.standby", module],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=output,  # until it knows its folder
+            stderr=output,
+            env={**environment, WORKER: str(os.getpid())},
+            start_new_session=True,
+        )
 
-    def on(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-        folder.mkdir(parents=True)
-        (folder / STAGE).write_text(json.dumps(config, default=str))
-        log = folder / LOG
-        process.communicate(f"{folder}\n".encode())
-        if process.returncode:
-            raise SystemExit("\n".join([*tail(log, 15), f"{module} failed; its log: {log}"]))
-        found: dict[str, Any] = json.loads((folder / METRICS).read_text())
-        return found
+        def program(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+            folder.mkdir(parents=True)
+            (folder / STAGE).write_text(json.dumps(config, default=str))
+            log = folder / LOG
+            log.touch()
+            process.communicate(f"{folder}\n".encode())
+            if process.returncode:
+                output.seek(0)
+                before = output.read().decode(errors="replace").splitlines()[-15:]
+                raise SystemExit("\n".join([*before, *tail(log, 15), f"{module} failed; its log: {log}"]))
+            found: dict[str, Any] = json.loads((folder / METRICS).read_text())
+            return found
 
-    try:
-        yield on
-    finally:
-        _stop(process)
+        try:
+            yield program
+        finally:
+            _stop(process)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

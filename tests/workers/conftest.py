@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from tests.fake_engine import BASE, FakeEngine
 from tests.servers import serving
 from tests.tiny import WORDS, build
+from workers.policy_model import load_policy
 from workers.stage import execute
 
 
@@ -22,6 +23,21 @@ from workers.stage import execute
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.set_num_threads(1)  # on tensors this small a second thread only waits
     return build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def moved_policy(tiny_model: str) -> Callable[..., Any]:
+    """`moved_policy(std, top_layers)`: a policy whose adapter does something, on all of attention."""
+
+    def make(std: float = 0.1, top_layers: float = 1.0) -> Any:
+        torch.manual_seed(1)
+        model = load_policy(tiny_model, None, 4, ("q_proj", "k_proj", "v_proj", "o_proj"), top_layers)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=std)
+        return model
+
+    return make
 
 
 @pytest.fixture

@@ -11,14 +11,8 @@ PROMPTS, REPLIES = [text.prompt for text in TEXTS], [text.tokens for text in TEX
 
 
 @pytest.fixture
-def policy(tiny_model):
-    """A policy that has moved."""
-    torch.manual_seed(1)
-    model = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model
+def policy(moved_policy):
+    return moved_policy(std=0.2, top_layers=0.5)
 
 
 @pytest.fixture

@@ -15,14 +15,8 @@ TEXTS = [
 
 
 @pytest.fixture
-def policy(tiny_model):
-    """A policy whose adapter does something."""
-    torch.manual_seed(1)
-    model = load_policy(tiny_model, None, 4, TARGETS)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
+def policy(moved_policy):
+    return moved_policy()
 
 
 def alone(model, text: Reply) -> torch.Tensor:
@@ -115,12 +109,8 @@ def test_a_model_whose_logits_are_more_than_its_head_is_refused(policy):
         enable(model)
 
 
-def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes(tiny_model):
-    torch.manual_seed(1)
-    model = load_policy(tiny_model, None, 4, TARGETS, top_layers=0.5)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
+def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes(tiny_model, moved_policy):
+    model = moved_policy(top_layers=0.5)
     base = model.get_base_model()
     read = []
     base.model.layers[0].register_forward_hook(lambda *_: read.append(1))

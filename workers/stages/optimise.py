@@ -588,8 +588,8 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     reach = config.reach if config.method in (Method.rloo, Method.grpo) else 0.0
     trainer.asides, texts, beside = asides(work)
     figures |= beside
-    restores = (None, 0) if texts is None or not config.restores else (texts.restore, config.restores)
-    guard = KeepNear(model, work.distance, bound, config.check_every, reach, *restores)
+    restore = None if texts is None or config.restores == 0 else texts.restore
+    guard = KeepNear(model, work.distance, bound, config.check_every, reach, restore, config.restores)
     trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
