@@ -6,11 +6,11 @@ stands up to token t, is fitted to the samples themselves, and each token gets w
 (generalised advantage estimation, arXiv 1506.02438, eq. 16).
 
 V is a ridge regression on what the base sees (a hidden state, see `workers.stages.optimise`), on how the
-reply looks and sounds so far (workers.style, workers.tone), and on what the reward model would give it if it
-ended there, beside what the other replies to the prompt came to; closed in form and cross-fitted: no reply's
-value comes from a fit to its own reward. All of them choose the penalty. What V did not foresee falls to a
-reply's last tokens, to its end of turn above all: that it ended there is what nobody could foresee. Where V
-foresees next to nothing on the way, all tokens share the advantage instead.
+reply looks so far (workers.style), and on what the reward model would give it if it ended there, beside what
+the other replies to the prompt came to; closed in form and cross-fitted: no reply's value comes from a fit to
+its own reward. All of them choose the penalty. What V did not foresee falls to a reply's last tokens, to its
+end of turn above all: that it ended there is what nobody could foresee. Where V foresees next to nothing on
+the way, all tokens share the advantage instead.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,6 @@ from workers.device import device
 from workers.frozen import Passthrough
 from workers.labels import Message
 from workers.style import StyleHead, read_style
-from workers.tone import Tone
 
 JUDGE = "judge"
 CONTEXT = 32
@@ -44,24 +43,17 @@ def member_names(members: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Text:
-    """Token ids of a prompt and a reply, which begins at `first` and looks like `style`; `whole`: whether its
-    end of turn is among them."""
+    """Token ids of a prompt and a reply; the reply begins at `first` and looks like `style`."""
 
     ids: list[int]
     first: int
     style: list[float] = field(default_factory=list, compare=False)
-    whole: bool = field(default=False, compare=False)
-
-    @property
-    def body(self) -> list[int]:
-        """The reply without its end of turn."""
-        return self.ids[self.first : len(self.ids) - self.whole]
 
 
 @dataclass(frozen=True)
 class Features:
     """What the frozen layers make of the end of a text: `states` (length, hidden), where the reply begins at
-    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks and sounds."""
+    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks."""
 
     states: Tensor
     first: int
@@ -89,7 +81,7 @@ class Texts:
         whole = finish == "stop" and len(body) <= self._max_reply
         begin = list(prompt[-self._max_prompt :])
         looks = style.features(str(self.tokenizer.decode(body)), finish)
-        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin), looks, whole)
+        return Text([*begin, *body[: self._max_reply], *([end] if whole else [])], len(begin), looks)
 
 
 class RewardModel:
@@ -107,9 +99,6 @@ class RewardModel:
         self._backbone.layers = self._upper_layers
         self.peft: PeftModel | None = None
         self.styles: dict[str, StyleHead] = {}
-        self.tone = Tone(
-            AutoTokenizer.from_pretrained(base_model), self._backbone.get_input_embeddings().weight
-        )
 
     def add(self, name: str, rank: int) -> None:
         """A new member with a random adapter and head (torch's global seed), made active."""
@@ -169,8 +158,7 @@ class RewardModel:
                     text = texts[row]
                     begin = max(0, text.first - CONTEXT)
                     kept = states[begin : len(text.ids)].to("cpu", copy=True)
-                    sound = self.tone(text.body)
-                    found[row] = Features(kept, text.first - begin, [*text.style, *sound])
+                    found[row] = Features(kept, text.first - begin, text.style)
         return cast(list[Features], found)
 
     def score(self, features: Sequence[Features], name: str) -> Tensor:
@@ -201,8 +189,8 @@ class RewardModel:
         return found
 
     def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
-        """The part of r(x, y) that is how replies look and sound, from their style features: (n,), float32;
-        zeros without a head for it."""
+        """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
+        without a head for it."""
         if name not in self.styles:
             return torch.zeros(len(rows))
         return torch.from_numpy(self.styles[name](rows)).float()

@@ -81,8 +81,8 @@ def style_head(
         weight=np.array([label.weight for label in labels]),
         pair=pair,
     )
-    spreads = style.best_spreads(told, [label.conversation for label in labels], training.seed)
-    weights = style.fit(replace(told, weight=chance * told.weight), spreads)
+    spread = style.best_spread(told, [label.conversation for label in labels], training.seed)
+    weights = style.fit(replace(told, weight=chance * told.weight), spread)
     return StyleHead(scale, weights[:-1].tolist())
 
 

@@ -12,7 +12,6 @@ from workers.labels import Sample
 from workers.reward_model import RewardModel, Texts
 from workers.stage import StageError
 from workers.style import looks
-from workers.tone import with_tone
 
 SHAPE = "shape.json"  # in a reward directory: what its members were built with
 
@@ -50,8 +49,7 @@ def score_so_far(
     """`score_samples`, and what the adapters' mean makes of each sample as if it ended before its first
     token, its second, …, and whole: (tokens + 1,) each."""
     scored = _Scored(base_model, reward, names, samples)
-    decode, tone = scored.texts.tokenizer.decode, scored.model.tone
-    styles = [with_tone(looks(decode, sample.token_ids), tone, sample.token_ids) for sample in samples]
+    styles = [looks(scored.texts.tokenizer.decode, sample.token_ids) for sample in samples]
     columns, on_the_way = [], [torch.zeros(len(rows)) for rows in styles]
     for name in scored.loaded():
         members = scored.model.score_so_far(scored.features, name)

@@ -1,4 +1,4 @@
-"""How a reply looks, as a few numbers, and what raters make of that and of its tone. Pure; no torch.
+"""How a reply looks, as a few numbers, and what raters make of that. Pure; no torch.
 
 What people like first shows in length, lists and punctuation, and a hundred labels tell it from so few
 numbers, where they tell little from a language model's hundreds of dimensions. So a reward is
@@ -87,12 +87,8 @@ class Scale:
         return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())
 
     def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
-        """(n, features) in standard deviations, at most 4 of them either way. A version from before replies
-        had a tone knows the first features alone; ValueError for any other difference."""
-        width = len(self.mean)
-        if any(len(row) != width and width != len(NAMES) for row in rows):
-            raise ValueError(f"a reply has other features than the {width} that this version knows")
-        data = np.asarray([row[:width] for row in rows], dtype=np.float64).reshape(len(rows), width)
+        """(n, features) in standard deviations, at most 4 of them either way."""
+        data = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(self.mean))
         std = np.asarray(self.std)
         scaled: Matrix = (data - np.asarray(self.mean)) / np.where(std > 0, std, np.inf)
         return np.clip(scaled, -4, 4)
@@ -153,57 +149,42 @@ class Told:
         return float(self.weight @ loss) / max(float(self.weight.sum()), 1e-9)
 
 
-@dataclass(frozen=True)
-class Spreads:
-    """Standard deviations of the prior of w, logits: of how replies look, and of how they sound."""
-
-    looks: float
-    tone: float
-
-
-def fit(told: Told, spreads: Spreads) -> Matrix:
-    """w, and last the thumbs' bias c, that minimise the mean loss + Σ w²/spread² / (2·labels): a Gaussian
-    prior, of a standard deviation in logits for each kind of features. Convex, so the answer does not depend
-    on a start."""
+def fit(told: Told, spread: float) -> Matrix:
+    """w, and last the thumbs' bias c, that minimise the mean loss + |w|² / (2·labels·spread²): a Gaussian
+    prior of standard deviation `spread`, logits. Convex, so the answer does not depend on a start."""
     x = told.a - told.b
     share = told.weight / max(float(told.weight.sum()), 1e-9)
-    spread = np.where(np.arange(x.shape[1]) < len(NAMES), spreads.looks, spreads.tone)
     ridge = 1 / (2 * max(len(x), 1) * spread**2)
 
     def objective(w: Matrix) -> tuple[float, Matrix]:
         logits = x @ w[:-1] + w[-1] * (1 - told.pair)
         error = share * (1 / (1 + np.exp(-logits)) - told.target)
         slope = np.append(x.T @ error + 2 * ridge * w[:-1], ((1 - told.pair) * error).sum())
-        return told.loss(w) + float(ridge @ w[:-1] ** 2), slope
+        return told.loss(w) + float(ridge * w[:-1] @ w[:-1]), slope
 
     start = np.zeros(x.shape[1] + 1)
     found: Matrix = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
     return found
 
 
-def best_spreads(
+def best_spread(
     told: Told, conversations: Sequence[str], seed: int, spreads: Sequence[float] = SPREADS, count: int = 5
-) -> Spreads:
-    """The spreads whose fits predict the labels best that they did not see; the smallest of equals. First of
-    how replies look, as if their tone told nothing, then of their tone.
+) -> float:
+    """The spread whose fits predict the labels best that they did not see; the smallest of equals.
 
     Unseen are whole conversations: what several raters say of one reply is not news. Where raters do not care
     how a reply looks, it is the smallest: whatever such few labels say of it then only stands in the way.
     """
-    least = spreads[0]
     unit = units(conversations)
     if len(unit) < 2 * count or len(np.unique(unit)) < count:
-        return Spreads(least, least)
+        return spreads[0]
     fold = folds(unit, count, seed)
 
-    def unseen(tried: Spreads) -> float:
+    def unseen(spread: float) -> float:
         total = 0.0
         for left_out in range(count):
             seen, rest = told.only(fold != left_out), told.only(fold == left_out)
-            total += rest.loss(fit(seen, tried)) * float(rest.weight.sum())
+            total += rest.loss(fit(seen, spread)) * float(rest.weight.sum())
         return total
 
-    seen = min(spreads, key=lambda spread: unseen(Spreads(spread, least)))
-    if told.a.shape[1] <= len(NAMES):
-        return Spreads(seen, least)
-    return Spreads(seen, min(spreads, key=lambda spread: unseen(Spreads(seen, spread))))
+    return min(spreads, key=unseen)

@@ -80,15 +80,3 @@ def test_padding_changes_no_reward_and_an_empty_reply_has_one(tiny_model):
 def test_over_long_texts_are_cut_not_dropped(tiny_model):
     text = Texts(tiny_model, 3, 2).of_ids([1, 5, 6, 7, 8], [9, 10, 11, 2], "stop")
     assert text == Text([6, 7, 8, 9, 10], 3)
-
-
-def test_a_reply_has_a_tone_and_its_end_of_turn_has_none(tiny_model):
-    texts, model = Texts(tiny_model, 64, 64), RewardModel(tiny_model, 1.0, 2)
-    messages = [{"role": "user", "content": "hi"}]
-    ended, cut = (texts.of_reply(messages, "good cats", finish) for finish in ("stop", "length"))
-    assert ended.body == cut.body == texts.tokenizer.encode("good cats", add_special_tokens=False)
-    found = [features.style for features in model.features([ended, cut])]
-    looks = len(ended.style)
-    assert found[0][:looks] == ended.style
-    assert found[0][looks:] == found[1][looks:] == model.tone(ended.body)
-    assert any(place != 0 for place in model.tone(ended.body))

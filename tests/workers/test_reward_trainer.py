@@ -17,7 +17,7 @@ from workers.reward_trainer import (
     label_losses,
     style_head,
 )
-from workers.style import NAMES, Scale, Told, best_spreads
+from workers.style import NAMES, Scale, Told, best_spread
 from workers.style import fit as fit_style
 from workers.thumb_scale import ThumbScale
 from workers.thumbs import Thumbs
@@ -93,7 +93,7 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
         weight=np.array([label.weight for label in told]),
         pair=np.array(pair, dtype=float),
     )
-    spread = best_spreads(alike, [label.conversation for label in told], TRAINING.seed)
+    spread = best_spread(alike, [label.conversation for label in told], TRAINING.seed)
     expected = fit_style(alike, spread)[:-1]
     judge, *members = (
         style_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights

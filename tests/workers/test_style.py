@@ -5,10 +5,9 @@ from workers.style import (
     NAMES,
     SPREADS,
     Scale,
-    Spreads,
     StyleHead,
     Told,
-    best_spreads,
+    best_spread,
     features,
     fit,
     mean_head,
@@ -66,19 +65,19 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
     sizes, phi = looks(400)
     gold = -np.abs(np.log(sizes / 24))
     given = told(gold, phi)
-    spreads = best_spreads(given, alone(given), 0)
-    found = phi @ fit(given, spreads)[:-1]
+    spread = best_spread(given, alone(given), 0)
+    found = phi @ fit(given, spread)[:-1]
     right = (found[:200] > found[200:]) == (gold[:200] > gold[200:])
-    assert spreads.looks > min(SPREADS)
+    assert spread > min(SPREADS)
     assert right.mean() > 0.8
 
 
 def test_raters_who_do_not_care_how_a_reply_looks_leave_next_to_nothing():
     _, phi = looks(400)
     given = told(np.random.default_rng(5).normal(size=400), phi)
-    spreads = best_spreads(given, alone(given), 0)
-    assert spreads.looks <= sorted(SPREADS)[1]
-    assert np.abs(phi @ fit(given, spreads)[:-1]).max() < 0.5
+    spread = best_spread(given, alone(given), 0)
+    assert spread <= sorted(SPREADS)[1]
+    assert np.abs(phi @ fit(given, spread)[:-1]).max() < 0.5
 
 
 def test_what_several_say_of_one_reply_is_not_news():
@@ -86,15 +85,15 @@ def test_what_several_say_of_one_reply_is_not_news():
     phi = np.repeat(np.random.default_rng(1).normal(size=(40, 20)), 10, 0)
     target = np.repeat(np.random.default_rng(2).integers(0, 2, 40).astype(float), 10)
     given = Told(phi, 0 * phi, target, np.ones(400), np.zeros(400))
-    assert best_spreads(given, alone(given), 0).looks == max(SPREADS), "to know them by heart is best"
-    assert best_spreads(given, [f"on reply {number // 10}" for number in range(400)], 0).looks == min(SPREADS)
+    assert best_spread(given, alone(given), 0) == max(SPREADS), "to know them by heart is best"
+    assert best_spread(given, [f"on reply {number // 10}" for number in range(400)], 0) == min(SPREADS)
 
 
 def test_a_label_without_weight_says_nothing_and_few_labels_little():
     phi = np.array([[1.0], [1.0], [-1.0]])
     given = Told(phi, 0 * phi, np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0]), np.ones(3))
-    assert fit(given, Spreads(10.0, 10.0))[0] > 1
-    assert best_spreads(given, alone(given), 0) == Spreads(SPREADS[0], SPREADS[0])
+    assert fit(given, 10.0)[0] > 1
+    assert best_spread(given, alone(given), 0) == SPREADS[0]
 
 
 def test_a_head_comes_back_as_it_was_written(tmp_path):
@@ -105,25 +104,3 @@ def test_a_head_comes_back_as_it_was_written(tmp_path):
     assert read_style(tmp_path, "one") == heads["one"]
     assert read_style(tmp_path, "three") is None
     assert mean_head(list(heads.values())).weights == [0.5] * len(NAMES)
-
-
-def test_a_version_from_before_replies_had_a_tone_reads_how_they_look_and_no_other_does():
-    looks = len(NAMES)
-    head = StyleHead(Scale([0.0] * looks, [1.0] * looks), [1.0] * looks)
-    row = [0.5] * looks
-    assert head([[*row, 7.0, 9.0], row]).tolist() == [looks / 2, looks / 2]
-    wider = StyleHead(Scale([0.0] * (looks + 2), [1.0] * (looks + 2)), [1.0] * (looks + 2))
-    with pytest.raises(ValueError, match="other features"):
-        wider([row])
-
-
-def test_looks_and_tone_are_each_believed_as_much_as_they_tell():
-    sizes, phi = looks(400)
-    noise = np.random.default_rng(1).normal(size=(400, 8))
-    both = np.concatenate([phi, noise], 1)
-    given = told(-np.abs(np.log(sizes / 24)), both)
-    spreads = best_spreads(given, alone(given), 0)
-    assert spreads.tone < spreads.looks
-    given = told(2 * noise[:, 3], both)
-    spreads = best_spreads(given, alone(given), 0)
-    assert spreads.looks < spreads.tone

@@ -66,7 +66,6 @@ from workers.policy_trainers import (
 from workers.references import Reference, read_plain, read_references
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import looks
-from workers.tone import Tone, with_tone
 
 
 @dataclass(frozen=True)
@@ -561,11 +560,7 @@ def dealt_out(work: Round, groups: Groups, advantages: Tensor) -> tuple[Tensor, 
     prompts = [str(sample.prompt_id) for sample in texts]
     prefixes: list[Tensor] = []
     if config.credit_decay < 1:
-        tone, decode = Tone(work.tokenizer, work.model.get_input_embeddings().weight), work.tokenizer.decode
-        prefixes = [
-            torch.tensor(with_tone(looks(decode, sample.token_ids), tone, sample.token_ids))
-            for sample in texts
-        ]
+        prefixes = [torch.tensor(looks(work.tokenizer.decode, sample.token_ids)) for sample in texts]
         if scored:
             whole = torch.tensor([so_far[-1] for so_far in groups.so_far]).view(-1, groups.k)
             stand = map(
