@@ -5,7 +5,7 @@ TRL script.
     python -m tests.bench.optimise script [--model DIR] [--rounds 2] [--target GOLD] [--out OUT]
 
 `step` (tests/bench/step.py) takes a few minutes with SmolLM2-135M on two cores, `script`
-(tests/bench/script.py) about ten a round, most of it the plain script's. Both want a quiet machine and the
+(tests/bench/script.py) about seven a round, most of it the plain script's. Both want a quiet machine and the
 converted model of a first `deploy/up` (`script` converts it itself). Hyperparameters are the service's:
 THUMBWHEEL_OPTIMISE_… change them for both sides. Nothing is asserted; Ctrl-C stops all that was started.
 """
