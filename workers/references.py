@@ -5,7 +5,8 @@ of that kind that hold a policy there. No torch.
 candidate that finds them surely less likely than the base does has lost some of its language. It sees what
 such text needs; it does not see knowledge or skills that the texts do not use, nor other languages.
 
-`data/plain.jsonl` holds other answers, to other questions: to these `optimise` keeps a policy close.
+`data/plain.jsonl` holds other answers, to other questions, and a fifth of them refusals in the base's own
+manner, of other things: to these `optimise` keeps a policy close.
 """
 
 import json

@@ -30,7 +30,7 @@ def test_what_a_policy_is_held_on_is_nothing_like_what_it_is_measured_on():
     """Held beside what measures it, it would look as if it had lost nothing anywhere. Nor is it held where
     the demo's people ask, as there it is to learn."""
     plain = read_plain()
-    assert len({text.prompt for text in plain}) == len(plain) == 128
+    assert len({text.prompt for text in plain}) == len(plain) == 160
     measured = [text.prompt for text in (*read_references(), *read_probes())] + [*RATED, *EXAMINED]
     pairs = ((text.prompt, other) for text in plain for other in measured)
     assert [pair for pair in pairs if alike(*pair)] == []

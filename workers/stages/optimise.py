@@ -129,7 +129,7 @@ class Config(StageConfig):
     max_nll_rise: float = 0.02
     reach: float = 0.8
     check_every: int = 3
-    watched: int = 16
+    watched: int = 32
     max_grad_norm: float = 1.0
     probes: int = 4
     seed: int = 0
