@@ -15,26 +15,33 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from feedback.pages.assets import assets_router
+from feedback.pages.renderer import Pages
 from feedback.redis import connect, connect_async
 from feedback.routes import feedback_router
 from feedback.stats import Stats
 from feedback.store import FeedbackStore
 from serving.audit import Audit
-from serving.auth import Gate, Keys, KeyView
+from serving.auth import Keys, KeyView
 from serving.chat import Chat
 from serving.chatlog import ChatLog
 from serving.control import Control, control_router
 from serving.dispatch import Dispatcher, producer
 from serving.engine import Engine, EngineError, new_session
 from serving.fleet import Fleet
+from serving.gate import Gate
 from serving.imports import Imports, imports_router
 from serving.jobs import Jobs
 from serving.metrics import Metrics
+from serving.pages import FOLDER
+from serving.pages.chat import chat_page_router
 from serving.pairs import Pairs
 from serving.registry import Registry
 from serving.replies import BodyLimit, error_body, error_response, install_error_handlers
 from serving.router import Router
+from serving.sessions import Sessions, SessionView
 from serving.settings import ServingSettings
+from serving.signin import signin_router
 from serving.watch import Watch
 
 SHUTDOWN_WAIT = 5.0
@@ -47,12 +54,22 @@ def create_app(settings: ServingSettings) -> FastAPI:
     redis, async_redis = connect(settings.redis_url), connect_async(settings.redis_url)
     registry, jobs, keys, audit = Registry(redis, settings.home), Jobs(redis), Keys(redis), Audit(redis)
     store, metrics, key_view = FeedbackStore(async_redis), Metrics(), KeyView()
+    sessions, session_view = Sessions(redis), SessionView(settings.session_hours * 3600)
     fleet = Fleet()
     router = Router(fleet)
     chat_log = ChatLog(store, metrics, settings.log_buffer)
     chat = Chat(router, fleet, chat_log, metrics)
     watch = Watch(
-        async_redis, registry, keys, router, fleet, key_view, settings.refresh, settings.loaded_versions
+        async_redis,
+        registry,
+        keys,
+        router,
+        fleet,
+        key_view,
+        sessions,
+        session_view,
+        settings.refresh,
+        settings.loaded_versions,
     )
     dispatcher = Dispatcher(producer(settings.broker_url))
     control = Control(registry, jobs, keys, audit, dispatcher, store, router, fleet, watch.refresh)
@@ -93,9 +110,13 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.include_router(feedback_router(store, Stats(redis)))
     app.include_router(imports_router(Imports(redis, store, audit)))
     app.include_router(control_router(control))
+    pages = Pages([FOLDER])
+    app.include_router(assets_router(pages.assets))
+    app.include_router(signin_router(pages, key_view, sessions, session_view))
+    app.include_router(chat_page_router(pages))
     _add_probes(app, fleet, router, metrics)
     app.add_middleware(BodyLimit, limit=settings.max_body)
-    app.add_middleware(Gate, keys=key_view, refuse=error_response)
+    app.add_middleware(Gate, keys=key_view, sessions=session_view, refuse=error_response)
     return app
 
 

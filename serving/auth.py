@@ -1,4 +1,4 @@
-"""API keys: made once, stored hashed, compared in constant time. The gate that asks for one.
+"""API keys: made once, stored hashed, compared in constant time.
 
 tw:keys   hash    key id → name, role, SHA-256 of the secret, created, revoked (JSON)
 
@@ -19,7 +19,6 @@ from typing import Any
 
 import orjson
 from redis import Redis
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from feedback.caller import Caller, Role
 from serving.audit import AUDIT, Action
@@ -27,7 +26,6 @@ from serving.errors import Conflict, Unauthorized, UnknownKey
 from serving.registry import CHANGED
 
 KEYS = "tw:keys"
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = logging.getLogger(__name__)
 
@@ -117,36 +115,10 @@ def authenticate(keys: Mapping[str, Key], header: str | None) -> Caller:
     return Caller(key_id=key.id, name=key.name, role=Role[key.role])
 
 
-class Gate:
-    """ASGI middleware: whoever passes has a caller in `scope["caller"]`."""
-
-    def __init__(self, app: ASGIApp, keys: "KeyView", refuse: Any) -> None:
-        self._app = app
-        self._keys = keys
-        self._refuse = refuse
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            try:
-                scope["caller"] = authenticate(self._keys.keys, _authorization(scope))
-            except Unauthorized as error:
-                await self._refuse(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
 class KeyView:
     """The keys as this gateway last saw them."""
 
     keys: Mapping[str, Key] = {}
-
-
-def _authorization(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            header: str = value.decode("latin-1")
-            return header
-    return None
 
 
 def _new_text() -> str:

@@ -8,6 +8,7 @@ ServingError
 ├── UnknownJob          no such job
 ├── UnknownKey          no such key (operators' key management)
 ├── Unauthorized        no key, or a wrong one
+├── Forged              a browser was made to send it by another site, or by a page that is too old
 ├── Conflict            it cannot be done now; says what stands in the way
 ├── LeaseLost           a worker whose lease went to another, or ran out
 ├── NoEngine            no engine can answer just now
@@ -48,6 +49,10 @@ class UnknownKey(ServingError):
 
 
 class Unauthorized(ServingError):
+    pass
+
+
+class Forged(ServingError):
     pass
 
 

@@ -43,6 +43,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     errors.UnknownJob: (404, "invalid_request_error", "job_not_found"),
     errors.UnknownKey: (404, "invalid_request_error", "key_not_found"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),
+    errors.Forged: (403, "permission_error", "csrf_token_wrong"),
     errors.Conflict: (409, "invalid_request_error", "conflict"),
     errors.NoEngine: (503, "server_error", "no_engine"),
     errors.TooLarge: (413, "invalid_request_error", "body_too_large"),

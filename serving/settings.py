@@ -22,6 +22,7 @@ class ServingSettings(FeedbackSettings):
     operator_key: str | None = Field(
         default=None, description="The first operator key; else keys/operator is made"
     )
+    session_hours: int = Field(default=168, ge=1, description="Hours that a browser stays signed in")
     loaded_versions: int = Field(default=5, ge=2, description="Policy versions kept loaded on each engine")
     refresh: float = Field(
         default=2.0, gt=0, description="Seconds between looks at the registry and the engines"

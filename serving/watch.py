@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Set
 
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
@@ -10,6 +11,7 @@ from serving.auth import Key, Keys, KeyView
 from serving.fleet import Fleet
 from serving.registry import CHANGED, Registry
 from serving.router import Router, View, wanted
+from serving.sessions import Sessions, SessionView
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ class Watch:
         router: Router,
         fleet: Fleet,
         key_view: KeyView,
+        sessions: Sessions,
+        session_view: SessionView,
         every: float,
         loaded_versions: int,
     ) -> None:
@@ -32,18 +36,22 @@ class Watch:
         self._router = router
         self._fleet = fleet
         self._key_view = key_view
+        self._sessions = sessions
+        self._session_view = session_view
         self._every = every
         self._loaded_versions = loaded_versions
 
     async def refresh(self) -> None:
         """Look at the registry now. Raises RedisError, and then the last view stays."""
-        view, keys = await asyncio.to_thread(self._look)
+        view, keys, (secret, ended) = await asyncio.to_thread(self._look)
         self._router.view = view
         self._key_view.keys = keys
+        self._session_view.secret, self._session_view.ended = secret, ended
         self._fleet.want(wanted(view, self._registry, self._loaded_versions))
 
-    def _look(self) -> tuple[View, dict[str, Key]]:
-        return View(self._registry.aliases(), self._registry.policies()), self._keys.all()
+    def _look(self) -> tuple[View, dict[str, Key], tuple[str, Set[str]]]:
+        view = View(self._registry.aliases(), self._registry.policies())
+        return view, self._keys.all(), self._sessions.look()
 
     async def keep_fresh(self) -> None:
         """For ever: at once when something changed, else every so many seconds."""

@@ -1,0 +1,6 @@
+// Light, dark, or as the system has it. A classic script in the head: the page must not flash in the wrong one.
+(() => {
+  const root = document.documentElement;
+  const stored = localStorage.getItem("thumbwheel:theme");
+  if (stored === "light" || stored === "dark") root.dataset.theme = stored;
+})();
