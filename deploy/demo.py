@@ -3,7 +3,7 @@
     policy-v0's exam → labels → cycle → labels → cycle … → exam of every version that was published
 
 Background chats go on all the while. An automatic update would start in the midst of labelling, so automatic
-learning is paused, and set back at the end.
+learning is paused, and set back at the end. So are canaries: what the gate accepts is promoted at once.
 """
 
 import time
@@ -120,7 +120,11 @@ def run_demo(client: Client, console: Console, plan: Plan) -> Report:
     demo = Demo(client, console, plan, Meter(client.get("/v1/policies", limit=1)["champion"]))
     demo.say(f"The raters' taste: {DESCRIPTION}.")
     demo.say(f"{demo.meter.champion} answers. {plan.cycles} cycles in at most {plan.minutes:g} minutes.")
-    with _learning_paused(demo), Background(client, demo.meter, RATED, plan.seed) as background:
+    with (
+        _learning_paused(demo),
+        _promoted_at_once(demo),
+        Background(client, demo.meter, RATED, plan.seed) as background,
+    ):
         base = demo.exam(BASE)
         demo.say(f"{BASE}: taste {base.mean_taste:.3f}, {base.mean_words:.0f} words a reply.")
         _learn(demo)
@@ -167,6 +171,19 @@ def _learning_paused(demo: Demo) -> Iterator[None]:
     finally:
         demo.client.post("/v1/learning", {"paused": False, "reason": "the demo is over"})
         demo.say("Automatic updates are on again.")
+
+
+@contextmanager
+def _promoted_at_once(demo: Demo) -> Iterator[None]:
+    """A canary waits for the ratings of many people, which nobody gives here."""
+    rules = demo.client.get("/v1/release")["rules"]
+    before = {name: rules[name] for name in ("mode", "watch")}
+    reason = "the demo examines each version itself"
+    demo.client.post("/v1/release", {"mode": "at_once", "watch": 0, "reason": reason})
+    try:
+        yield
+    finally:
+        demo.client.post("/v1/release", {**before, "reason": "the demo is over"})
 
 
 def _summary(job: Object) -> Object:

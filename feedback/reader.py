@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from redis import Redis
@@ -18,6 +18,14 @@ CHUNK = 16  # events in one range of the past
 Events = dict[str, dict[str, str]]  # id → entry, in order
 
 
+class Place(NamedTuple):
+    """Where a label is: `of` a completion (a rating) or a pair (a comparison), and whose it is."""
+
+    kind: Literal["rating", "comparison"]
+    of: str
+    rater: str
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """A label as it stands now: a rating with its completion, or a comparison with its two."""
@@ -25,6 +33,7 @@ class Said:
     label: Rating | Comparison
     a: Completion
     b: Completion | None = None
+    pair: Pair | None = None
 
 
 class FeedbackReader:
@@ -39,6 +48,16 @@ class FeedbackReader:
     def since(self, after: str, until: str) -> list[Said]:
         """Labels that were given or changed in (after, until], each once, as they stand now."""
         return self._resolve(self._events(after, until))
+
+    def changed(self, after: str, until: str) -> list[Place]:
+        """Where something was said, changed or withdrawn in (after, until], each once."""
+        return _places(self._events(after, until))
+
+    def standing(self, places: Sequence[Place]) -> dict[Place, Said]:
+        """What stands there now. Nothing where it was withdrawn, or its completion is not logged yet."""
+        ratings = self._ratings([place for place in places if place.kind == "rating"])
+        comparisons = self._comparisons([place for place in places if place.kind == "comparison"])
+        return dict([*ratings, *comparisons])
 
     def mark(self, labels: int, place: str) -> None:
         """Remember that `labels` had been given up to `place`, so that `before` can draw from them evenly."""
@@ -140,37 +159,29 @@ class FeedbackReader:
 
     def _resolve(self, events: Iterable[dict[str, str]]) -> list[Said]:
         """From what was said to what holds now: a changed mind counts once, a withdrawn one not at all."""
-        ratings: dict[tuple[str, str], None] = {}
-        comparisons: dict[tuple[str, str], None] = {}
-        for event in events:
-            body = orjson.loads(event["body"])
-            if event["kind"] == "comparison":
-                comparisons[(body["pair_id"], body["rater"])] = None
-            else:
-                ratings[(body["completion_id"], body["rater"])] = None
-        return [*self._ratings(list(ratings)), *self._comparisons(list(comparisons))]
+        return list(self.standing(_places(events)).values())
 
-    def _ratings(self, keys: list[tuple[str, str]]) -> Iterator[Said]:
-        completions = self.completions(completion_id for completion_id, _ in keys)
-        for body in self._hashes((layout.ratings_key(name), rater) for name, rater in keys):
-            if body is not None:
-                rating = Rating.model_validate_json(body)
-                if rating.completion_id in completions:
-                    yield Said(rating, completions[rating.completion_id])
+    def _ratings(self, places: list[Place]) -> Iterator[tuple[Place, Said]]:
+        completions = self.completions(place.of for place in places)
+        bodies = self._hashes((layout.ratings_key(place.of), place.rater) for place in places)
+        for place, body in zip(places, bodies, strict=True):
+            if body is not None and place.of in completions:
+                yield place, Said(Rating.model_validate_json(body), completions[place.of])
 
-    def _comparisons(self, keys: list[tuple[str, str]]) -> Iterator[Said]:
-        pair_ids = list(dict.fromkeys(pair_id for pair_id, _ in keys))
+    def _comparisons(self, places: list[Place]) -> Iterator[tuple[Place, Said]]:
+        pair_ids = list(dict.fromkeys(place.of for place in places))
         bodies = self._hashes((layout.pair_key(pair_id), "body") for pair_id in pair_ids)
         found = [Pair.model_validate_json(body) for body in bodies if body is not None]
         pairs = {pair.id: pair for pair in found}
         completions = self.completions(side for pair in found for side in (pair.a, pair.b))
-        for body in self._hashes((layout.comparisons_key(name), rater) for name, rater in keys):
-            if body is None:
+        said = self._hashes((layout.comparisons_key(place.of), place.rater) for place in places)
+        for place, body in zip(places, said, strict=True):
+            pair = pairs.get(place.of)
+            if body is None or pair is None:
                 continue
-            comparison = Comparison.model_validate_json(body)
-            pair = pairs.get(comparison.pair_id)
-            if pair and pair.a in completions and pair.b in completions:
-                yield Said(comparison, completions[pair.a], completions[pair.b])
+            if pair.a in completions and pair.b in completions:
+                comparison = Comparison.model_validate_json(body)
+                yield place, Said(comparison, completions[pair.a], completions[pair.b], pair)
 
     def _hashes(self, places: Iterable[tuple[str, str]]) -> list[str | None]:
         wanted, found = list(places), []
@@ -180,6 +191,19 @@ class FeedbackReader:
                     pipe.hget(key, field)
                 found += [None if value is None else str(value) for value in pipe.execute()]
         return found
+
+
+def _places(events: Iterable[dict[str, str]]) -> list[Place]:
+    """Ratings first."""
+    ratings: dict[Place, None] = {}
+    comparisons: dict[Place, None] = {}
+    for event in events:
+        body = orjson.loads(event["body"])
+        if event["kind"] == "comparison":
+            comparisons[Place("comparison", body["pair_id"], body["rater"])] = None
+        else:
+            ratings[Place("rating", body["completion_id"], body["rater"])] = None
+    return [*ratings, *comparisons]
 
 
 def _milliseconds(entry_id: str) -> int:

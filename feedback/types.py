@@ -35,7 +35,8 @@ class Frozen(BaseModel):
 
 
 class Completion(Frozen):
-    """One served reply. `messages` and `reply` are None where the user asked to store no text."""
+    """One served reply. `messages` and `reply` are None where the user asked to store no text. `routed`:
+    whether the router chose the version, and showed it alone; not who asked, nor a pair."""
 
     id: str
     policy: str
@@ -51,6 +52,7 @@ class Completion(Frozen):
     user: str | None = None
     conversation: str
     pair_id: str | None = None
+    routed: bool = False
     created: float
     first_token: float | None = Field(None, description="Seconds from the request to the first byte")
     duration: float

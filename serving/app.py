@@ -35,10 +35,14 @@ from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.pages import FOLDER
 from serving.pages.chat import chat_page_router
+from serving.pages.render import render_router
 from serving.pairs import Pairs
 from serving.registry import Registry
+from serving.release_routes import release_router
+from serving.releases import Releases
 from serving.replies import BodyLimit, error_body, error_response, install_error_handlers
 from serving.router import Router
+from serving.served import ServedSums
 from serving.sessions import Sessions, SessionView
 from serving.settings import ServingSettings
 from serving.signin import signin_router
@@ -53,15 +57,17 @@ def create_app(settings: ServingSettings) -> FastAPI:
     """The gateway. Must be made inside a running event loop's process, and started by its lifespan."""
     redis, async_redis = connect(settings.redis_url), connect_async(settings.redis_url)
     registry, jobs, keys, audit = Registry(redis, settings.home), Jobs(redis), Keys(redis), Audit(redis)
+    releases = Releases(redis, settings.release_rules)
     store, metrics, key_view = FeedbackStore(async_redis), Metrics(), KeyView()
     sessions, session_view = Sessions(redis), SessionView(settings.session_hours * 3600)
     fleet = Fleet()
     router = Router(fleet)
-    chat_log = ChatLog(store, metrics, settings.log_buffer)
+    chat_log = ChatLog(store, ServedSums(async_redis), metrics, settings.log_buffer)
     chat = Chat(router, fleet, chat_log, metrics)
     watch = Watch(
         async_redis,
         registry,
+        releases,
         keys,
         router,
         fleet,
@@ -72,11 +78,12 @@ def create_app(settings: ServingSettings) -> FastAPI:
         settings.loaded_versions,
     )
     dispatcher = Dispatcher(producer(settings.broker_url))
-    control = Control(registry, jobs, keys, audit, dispatcher, store, router, fleet, watch.refresh)
+    control = Control(registry, jobs, keys, audit, dispatcher, store, router, fleet, releases, watch.refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(registry.ensure_base)
+        await asyncio.to_thread(releases.settle)
         await asyncio.to_thread(
             keys.ensure_operator, settings.operator_key, settings.home / "keys" / "operator"
         )
@@ -110,10 +117,12 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.include_router(feedback_router(store, Stats(redis)))
     app.include_router(imports_router(Imports(redis, store, audit)))
     app.include_router(control_router(control))
+    app.include_router(release_router(control))
     pages = Pages([FOLDER])
     app.include_router(assets_router(pages.assets))
     app.include_router(signin_router(pages, key_view, sessions, session_view))
     app.include_router(chat_page_router(pages))
+    app.include_router(render_router())
     _add_probes(app, fleet, router, metrics)
     app.add_middleware(BodyLimit, limit=settings.max_body)
     app.add_middleware(Gate, keys=key_view, sessions=session_view, refuse=error_response)

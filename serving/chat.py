@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from feedback.caller import Caller
 from feedback.types import new_id, now
 from serving.chatlog import ChatLog
-from serving.completions import ChatRequest, Served, read_chat, read_object
+from serving.completions import DISCONNECTED, STOPPED, ChatRequest, Served, read_chat, read_object, sticky
 from serving.errors import NoEngine, UnknownModel
 from serving.fleet import EngineState, Fleet
 from serving.metrics import Metrics
@@ -27,8 +27,6 @@ from serving.router import Router
 
 ENGINE_WAIT = 10.0  # seconds to wait for an engine that restarts before a request is refused
 NO_CHOICES = b'"choices":[]'
-DISCONNECTED = "the client went away"
-STOPPED = "the gateway stopped"
 Begun = tuple[aiohttp.ClientResponse, bytes]
 
 
@@ -44,7 +42,9 @@ class Chat:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await read_body(receive)
         request = read_chat(read_object(raw))
-        served = self.begin(request, self._router.resolve(request.model), scope["caller"])
+        caller: Caller = scope["caller"]
+        version = self._router.resolve(request.model, lambda: sticky(request, caller.key_id))
+        served = self.begin(request, version, caller)
         relay = self._stream if request.stream else self._plain
         await while_connected(receive, relay(served, send), served)
 
@@ -116,11 +116,12 @@ class Chat:
         """The engine's response and what it began with; logs and counts what becomes of the reply."""
         self._log.begun(served.id, served.version, served.request.user)
         start = time.perf_counter()
-        outcome = "failed"
+        outcome, failed = "failed", True
         try:
             async with self._opened(served) as (response, first):
                 served.first_token = time.perf_counter() - start
                 outcome = "broken" if response.status == 200 else "refused"
+                failed = response.status >= 500
                 yield response, first
                 if served.finished:
                     outcome = "finished"
@@ -131,13 +132,13 @@ class Chat:
             raise
         finally:
             served.duration = time.perf_counter() - start
-            self._ended(served, outcome)
+            self._ended(served, outcome, failed)
 
-    def _ended(self, served: Served, outcome: str) -> None:
-        """Count what became of a reply, and log it where one was begun."""
+    def _ended(self, served: Served, outcome: str, failed: bool) -> None:
+        """Count what became of a reply, and log it where one was begun. `failed`: no engine answered it."""
         self._metrics.replies.labels(served.version, outcome).inc()
         if outcome not in ("finished", "broken"):
-            self._log.refused(served.id)
+            self._log.refused(served, failed)
             return
         if served.first_token is not None:
             self._metrics.first_token.labels(served.version).observe(served.first_token)

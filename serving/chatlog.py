@@ -10,6 +10,7 @@ from feedback.store import FeedbackStore
 from feedback.types import Completion
 from serving.completions import Served, completions_of
 from serving.metrics import Metrics
+from serving.served import ServedSums
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ class ChatLog:
     While Redis is away at most `capacity` replies wait in memory; then the oldest are dropped, and counted.
     """
 
-    def __init__(self, store: FeedbackStore, metrics: Metrics, capacity: int) -> None:
+    def __init__(self, store: FeedbackStore, tally: ServedSums, metrics: Metrics, capacity: int) -> None:
         self._store = store
+        self._tally = tally
         self._metrics = metrics
         self._capacity = capacity
         self._begun: dict[str, tuple[str, str, str]] = {}
         self._ended: deque[Served] = deque()
+        self._failed: list[str] = []
         self._batch: list[Completion] = []
         self._nudge = asyncio.Event()
 
@@ -47,9 +50,12 @@ class ChatLog:
         self._ended.append(served)
         self._nudge.set()
 
-    def refused(self, completion_id: str) -> None:
-        """There was no reply: nothing to log, nothing to rate."""
-        self._begun.pop(completion_id, None)
+    def refused(self, served: Served, failed: bool) -> None:
+        """There was no reply: nothing to log, nothing to rate. `failed`: not by the client's doing."""
+        self._begun.pop(served.id, None)
+        if failed and served.routed and len(self._failed) < self._capacity:
+            self._failed.append(served.version)
+            self._nudge.set()
 
     async def keep_flushing(self) -> None:
         while True:
@@ -82,7 +88,11 @@ class ChatLog:
                 self._batch += self._entries(self._ended.popleft())
                 await asyncio.sleep(0)  # requests go first
             await self._store.log(self._batch)
+            await self._tally.count(self._batch)
             self._batch = []
+        if self._failed:
+            failed, self._failed = self._failed, []
+            await self._tally.count_failed(failed)
 
     def _entries(self, served: Served) -> list[Completion]:
         """Log entries of one request; one that cannot be read is given up, or it would hold up all others."""

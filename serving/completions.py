@@ -32,6 +32,9 @@ SAMPLING = (
 )
 # Those in which a person's words may stand: not logged where nothing is to be stored.
 TEXT = frozenset({"stop", "response_format", "tools"})
+ANY = "policy"  # the model that leaves the version to the router
+DISCONNECTED = "the client went away"
+STOPPED = "the gateway stopped"
 # Keys of ours, and one by which a client could choose an engine's request id.
 OWN_KEYS = ("model", "store", "metadata", "request_id")
 
@@ -71,6 +74,11 @@ class Served:
     finished: bool = False
     error: str | None = None
     pair_id: str | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether the router alone chose the version. Of a pair both sides are shown."""
+        return self.request.model == ANY and self.pair_id is None
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
@@ -132,12 +140,20 @@ def completions_of(served: Served) -> list[Completion]:
             user=request.user,
             conversation=_conversation(served),
             pair_id=served.pair_id,
+            routed=served.routed,
             created=served.created,
             first_token=served.first_token,
             duration=served.duration,
         )
         for index, choice in enumerate(texts)
     ]
+
+
+def sticky(request: ChatRequest, key_id: str) -> str:
+    """Whose turn it is, where versions share the traffic: the user's, else the conversation's."""
+    if request.user is not None:
+        return f"{key_id}/{request.user}"
+    return conversation_of(request.messages, request.metadata)
 
 
 def _sampling(request: ChatRequest) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from serving.dispatch import Dispatcher
 from serving.errors import BadRequest, Conflict, UnknownPlot
 from serving.fleet import Fleet, Loaded, Wanted
 from serving.jobs import ACTIVE, Jobs, Kind
+from serving.loading import bring_up
 from serving.methods import Method
 from serving.registry import BASE, Aliases, Registry, Version
-from serving.release import bring_up
+from serving.releases import Releases
 from serving.router import Router
 
 AnyCaller = Annotated[Caller, Depends(caller_of)]
@@ -74,6 +75,7 @@ class Control:
     store: FeedbackStore
     router: Router
     fleet: Fleet
+    releases: Releases
     refresh: Callable[[], Awaitable[None]]
 
     async def bring_up(self, version: Version) -> list[Loaded]:
@@ -85,6 +87,7 @@ class Control:
 
     async def moved(self, aliases: Aliases, engines: list[Loaded]) -> dict[str, Any]:
         """What a move of the champion is answered with, once this gateway routes by it."""
+        await run_in_threadpool(self.releases.settle)
         await self.refresh()
         self.fleet.brought_up(aliases.champion, engines)
         return {**asdict(aliases), "engines": [asdict(engine) for engine in engines]}

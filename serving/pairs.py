@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope, Send
 from feedback.store import FeedbackStore
 from feedback.types import Pair, new_id, now
 from serving.chat import Chat, while_connected
-from serving.completions import ChatRequest, Served, read_chat, read_object
+from serving.completions import ANY, ChatRequest, Served, read_chat, read_object
 from serving.errors import BadRequest
 from serving.replies import read_body, send_bytes, send_relayed
-from serving.router import ANY, Router
+from serving.router import Router
 
 LARGEST_SEED = 2**63 - 1
 

@@ -5,10 +5,12 @@ tw:rewards           hash    reward version → manifest (JSON)
 tw:aliases           hash    champion, challenger, previous, reward → version
 tw:learning          hash    paused (0/1), cursor (id in feedback's events), labels (then), updated (time)
 tw:version:<kind>    int     the last version number given out
+tw:moved             string  how the champion was last moved: policy.promote or policy.rollback
 tw:changed           channel a message whenever something here changed
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ POLICIES = "tw:policies"
 REWARDS = "tw:rewards"
 ALIASES = "tw:aliases"
 LEARNING = "tw:learning"
+MOVED = "tw:moved"
 CHANGED = "tw:changed"
+PROMOTE = "policy.promote"
+ROLLBACK = "policy.rollback"
 BASE = "policy-v0"
 
 
@@ -85,7 +90,10 @@ local before = redis.call('HGET', 'tw:aliases', ARGV[1]) or ''
 if ARGV[5] ~= '' and ARGV[5] ~= before then return -1 end
 if before == ARGV[2] then return 1 end
 redis.call('HSET', 'tw:aliases', ARGV[1], ARGV[2])
-if ARGV[1] == 'champion' then redis.call('HSET', 'tw:aliases', 'previous', ARGV[6]) end
+if ARGV[1] == 'champion' then
+  redis.call('HSET', 'tw:aliases', 'previous', ARGV[6])
+  redis.call('SET', 'tw:moved', cjson.decode(ARGV[3]).what)
+end
 redis.call('XADD', 'tw:audit', '*', 'body', ARGV[3])
 redis.call('PUBLISH', 'tw:changed', ARGV[2])
 return 1
@@ -136,8 +144,7 @@ class Registry:
         return self._version(REWARDS, version, "rewards")
 
     def aliases(self) -> Aliases:
-        stored = self._redis.hgetall(ALIASES)
-        return Aliases(**{str(name): str(version) or None for name, version in stored.items()})  # type: ignore[arg-type]
+        return aliases_of(self._redis.hgetall(ALIASES))
 
     def learning(self) -> Learning:
         stored = {str(name): str(value) for name, value in self._redis.hgetall(LEARNING).items()}
@@ -185,7 +192,7 @@ class Registry:
         """
         self.policy(to)
         before = instead_of or self.aliases().champion
-        action = Action(who, "policy.promote", why, before=before, after=to)
+        action = Action(who, PROMOTE, why, before=before, after=to)
         self._alias("champion", to, action, lease, expected=before, previous=before)
         return self.aliases()
 
@@ -193,7 +200,7 @@ class Registry:
         """Let an older version answer again. The next rollback would go to that version's parent."""
         version = self.policy(to)
         before = self.aliases().champion
-        action = Action(who, "policy.rollback", why, before=before, after=to)
+        action = Action(who, ROLLBACK, why, before=before, after=to)
         self._alias("champion", to, action, None, expected=before, previous=version.parent or "")
         return self.aliases()
 
@@ -243,6 +250,10 @@ class Registry:
         if manifest is None:
             raise UnknownVersion(f"There is no version {version!r}. GET /v1/{listing} lists them.")
         return Version(**orjson.loads(manifest))
+
+
+def aliases_of(stored: Mapping[Any, Any]) -> Aliases:
+    return Aliases(**{str(name): str(version) or None for name, version in stored.items()})  # type: ignore[arg-type]
 
 
 def number_of(version: str) -> int:

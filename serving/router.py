@@ -1,12 +1,14 @@
 """Who answers a request: from the model that was asked for to an exact policy version. In memory."""
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from serving.completions import ANY
 from serving.errors import UnknownModel
 from serving.fleet import Fleet, Wanted
 from serving.registry import BASE, Aliases, Registry, Version, number_of
-
-ANY = "policy"
+from serving.releases import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,7 @@ class View:
 
     aliases: Aliases = field(default_factory=Aliases)
     versions: dict[str, Version] = field(default_factory=dict)
+    trial: Trial | None = None
 
 
 class Router:
@@ -22,9 +25,16 @@ class Router:
         self.view = View()
         self._fleet = fleet
 
-    def resolve(self, model: str) -> str:
-        """The policy version that answers for `policy` or for an exact name. Raises UnknownModel."""
+    def resolve(self, model: str, who: Callable[[], str]) -> str:
+        """The policy version that answers for `policy` or for an exact name. Raises UnknownModel.
+
+        While a version is on trial a share of all `who` get it (of a watch, the version before): always the
+        same ones.
+        """
         if model == ANY:
+            trial = self._trial()
+            if trial is not None and draw(who(), trial.key) < trial.share:
+                return trial.minority
             return self.view.aliases.champion
         if model not in self.view.versions:
             raise UnknownModel(f"There is no model {model!r}. Send {ANY!r}, or see GET /v1/models.", "model")
@@ -37,11 +47,10 @@ class Router:
         return model
 
     def pair(self, model: str) -> tuple[str, str]:
-        """The versions of a blind pair: the challenger, where there is one, against who would answer."""
-        version = self.resolve(model)
-        challenger = self.view.aliases.challenger
-        if model == ANY and challenger is not None and self._fleet.having(challenger):
-            return version, challenger
+        """The versions of a blind pair: the two of a trial, where one is on; else who would answer, twice."""
+        if model == ANY and (trial := self._trial()) is not None:
+            return self.view.aliases.champion, trial.minority
+        version = self.resolve(model, lambda: "")
         return version, version
 
     def models(self) -> list[str]:
@@ -49,15 +58,30 @@ class Router:
         loaded = sorted(self._fleet.addressable() & self.view.versions.keys(), key=number_of)
         return [ANY, *loaded]
 
+    def _trial(self) -> Trial | None:
+        """What is on trial, if the champion is one of the two and an engine can answer as the other."""
+        trial = self.view.trial
+        if trial is None or self.view.aliases.champion not in (trial.version, trial.baseline):
+            return None
+        other = trial.minority
+        return trial if other == BASE or self._fleet.having(other) else None
+
     def _is_loaded(self, version: str) -> bool:
         in_use = (self.view.aliases.champion, BASE)
         return version in in_use or version in self._fleet.addressable()
 
 
+def draw(who: str, key: str) -> float:
+    """From [0, 1), evenly; always the same for the same two."""
+    digest = hashlib.blake2b(f"{key}\0{who}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
 def wanted_versions(view: View, most: int) -> list[str]:
     """The versions that engines keep: who has an alias, then the newest, `most` in all. Without the base."""
     aliases = view.aliases
-    named = [aliases.champion, aliases.previous, aliases.challenger]
+    trial = view.trial and view.trial.minority
+    named = [aliases.champion, trial, aliases.previous, aliases.challenger]
     newest = sorted(view.versions, key=number_of, reverse=True)
     ordered = dict.fromkeys(name for name in [*named, *newest] if name and name != BASE)
     return [name for name in ordered if name in view.versions][:most]

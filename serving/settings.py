@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from feedback.settings import FeedbackSettings
+from serving.releases import Mode, Rules, Undecided
 
 
 class ServingSettings(FeedbackSettings):
@@ -28,6 +29,36 @@ class ServingSettings(FeedbackSettings):
         default=2.0, gt=0, description="Seconds between looks at the registry and the engines"
     )
     log_buffer: int = Field(default=10_000, gt=0, description="Replies kept in memory while Redis is away")
+
+    release_mode: Mode = Field(
+        default=Mode.auto,
+        description="What becomes of a version that the gate accepted: auto, canary_then_ask, ask_first, "
+        "at_once",
+    )
+    canary_share: float = Field(
+        default=0.1, gt=0, le=0.5, description="Share of the traffic that a canary gets"
+    )
+    canary_seconds: float = Field(
+        default=7 * 24 * 3600.0, gt=0, description="Time after which a canary is undecided"
+    )
+    canary_undecided: Undecided = Field(
+        default=Undecided.wait, description="What becomes of it then: wait, promote, abort"
+    )
+    watch_seconds: float = Field(
+        default=24 * 3600.0,
+        ge=0,
+        description="Time after a promotion in which harm rolls back by itself; 0: none",
+    )
+
+    @property
+    def release_rules(self) -> Rules:
+        return Rules(
+            self.release_mode,
+            self.canary_share,
+            self.canary_seconds,
+            self.canary_undecided,
+            self.watch_seconds,
+        )
 
     @field_validator("engines", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from serving.auth import Key, Keys, KeyView
 from serving.fleet import Fleet
 from serving.registry import CHANGED, Registry
+from serving.releases import Releases
 from serving.router import Router, View, wanted
 from serving.sessions import Sessions, SessionView
 
@@ -21,6 +22,7 @@ class Watch:
         self,
         redis: AsyncRedis,
         registry: Registry,
+        releases: Releases,
         keys: Keys,
         router: Router,
         fleet: Fleet,
@@ -32,6 +34,7 @@ class Watch:
     ) -> None:
         self._redis = redis
         self._registry = registry
+        self._releases = releases
         self._keys = keys
         self._router = router
         self._fleet = fleet
@@ -50,7 +53,8 @@ class Watch:
         self._fleet.want(wanted(view, self._registry, self._loaded_versions))
 
     def _look(self) -> tuple[View, dict[str, Key], tuple[str, Set[str]]]:
-        view = View(self._registry.aliases(), self._registry.policies())
+        aliases, versions = self._registry.aliases(), self._registry.policies()
+        view = View(aliases, versions, self._releases.state().trial)
         return view, self._keys.all(), self._sessions.look()
 
     async def keep_fresh(self) -> None:

@@ -119,7 +119,14 @@ def running_gateway(
 ) -> Iterator[Gateway]:
     """A gateway in front of engines, of which tests look into the first."""
     known = ServingSettings(
-        **{"home": home, "redis_url": redis_url, "broker_url": redis_url, "refresh": 0.2, **settings},
+        **{
+            "home": home,
+            "redis_url": redis_url,
+            "broker_url": redis_url,
+            "refresh": 0.2,
+            "watch_seconds": 0,
+            **settings,
+        },
         engines=tuple(engine_urls),
     )
     with Redis.from_url(redis_url, decode_responses=True) as redis, serving(create_app(known)) as url:

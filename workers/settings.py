@@ -24,6 +24,7 @@ class WorkerSettings(ServingSettings):
         default=None, gt=0, description="Seconds between updates, however few the new labels"
     )
     check_every: float = Field(default=60.0, gt=0, description="Seconds between looks at whether one is due")
+    release_every: float = Field(default=10.0, gt=0, description="Seconds between looks at what is on trial")
     min_labels: int = Field(default=32, gt=0, description="Labels needed to train the reward model")
     min_prompts: int = Field(default=8, gt=0, description="Distinct prompts needed to update the policy")
     min_holdout_prompts: int = Field(default=4, gt=0, description="Held-out prompts needed to measure it")

@@ -20,6 +20,8 @@ from tests.servers import eventually
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 600
+# What the gate accepts answers everybody: a canary would wait for the ratings of many people.
+AT_ONCE = {"THUMBWHEEL_RELEASE_MODE": "at_once", "THUMBWHEEL_WATCH_SECONDS": "0"}
 
 
 @dataclass
@@ -43,8 +45,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"THUMBWHEEL_HOME": str(self.home), "THUMBWHEEL_PORT": str(self.port), **self.variables}
-        return {**os.environ, **own}
+        own = {"THUMBWHEEL_HOME": str(self.home), "THUMBWHEEL_PORT": str(self.port)}
+        return {**os.environ, **AT_ONCE, **own, **self.variables}
 
     def up(self) -> str:
         return self._script("up", "--detach")

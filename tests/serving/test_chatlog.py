@@ -35,6 +35,10 @@ class Store:
         self.logged += completions
 
 
+class NoTally:
+    async def count(self, completions: Any) -> None: ...
+
+
 @pytest.fixture
 def store() -> Store:
     return Store()
@@ -47,7 +51,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def log(store: Store, metrics: Metrics) -> ChatLog:
-    return ChatLog(store, metrics, capacity=5)  # type: ignore[arg-type]
+    return ChatLog(store, NoTally(), metrics, capacity=5)  # type: ignore[arg-type]
 
 
 def served(number: int, reply: bytes | None = None, **more: Any) -> Served:
@@ -113,7 +117,7 @@ async def test_one_reply_that_cannot_be_read_holds_up_no_other(log, store, metri
 async def test_what_has_begun_is_opened_and_what_was_refused_is_not(log, store):
     log.begun("chatcmpl-1", "policy-v0", "ann")
     log.begun("chatcmpl-2", "policy-v0", None)
-    log.refused("chatcmpl-2")
+    log.refused(served(2), failed=False)
     await log.flush()
     await log.flush()
     assert store.opened == [("chatcmpl-1", "policy-v0", "ann")]

@@ -28,9 +28,8 @@ def choose(client, pair_id, winner, **more):
 def rivals(gateway: Gateway):
     """A gateway whose champion has a challenger."""
     gateway.publish("policy-v1")
-    gateway.redis.hset("tw:aliases", "challenger", "policy-v1")
-    gateway.redis.publish("tw:changed", "policy-v1")
     with gateway.client() as client:
+        assert client.post("/v1/policies/policy-v1/canary", json={"reason": "a test"}).status_code == 200
         eventually(lambda: "policy-v1" in client.get("/v1/models").text)
         eventually(lambda: "policy-v1" in gateway.engine.adapters)
         yield gateway

@@ -1,4 +1,4 @@
-"""An accepted candidate becomes `policy-v8`: installed, loaded and probed on every engine, champion.
+"""An accepted candidate becomes `policy-v8`: installed, loaded and probed on every engine, and released.
 
 python -m workers.stages.publish DIR
 """
@@ -14,8 +14,9 @@ from serving.engine import Engine, new_session
 from serving.errors import Conflict
 from serving.fleet import Loaded, Wanted
 from serving.jobs import Lease
+from serving.loading import bring_up
 from serving.registry import Registry, Version
-from serving.release import bring_up
+from serving.releases import Mode, Releases
 from workers.artifacts import install, reserved_name
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, read_json, run
@@ -37,7 +38,8 @@ class Config(StageConfig):
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     settings = WorkerSettings()
-    registry = Registry(connect(settings.redis_url), settings.home)
+    redis = connect(settings.redis_url)
+    registry = Registry(redis, settings.home)
     lease = Lease(config.job, config.token)
     name = reserved_name(stage, lambda: registry.next_version("policy", lease))
     folder = settings.home / f"artifacts/policies/{name}"
@@ -56,9 +58,9 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         probe=probe,
     )
     registry.add_policy(version, lease)
-    stage.progress(2, 3, f"{name} is loaded; making it the champion")
+    stage.progress(2, 3, f"{name} is loaded; releasing it")
     started = time.perf_counter()
-    reason = promote(registry, name, config.parent, lease)
+    reason = release(registry, Releases(redis, settings.release_rules), name, config.parent, lease)
     return {
         "version": name,
         "reason": reason,
@@ -71,6 +73,23 @@ def parts(config: Config) -> list[Path]:
     """What the version's folder holds: the adapter's files, and the folder of plots if there is one."""
     drawn = [config.plots] if config.plots is not None and config.plots.is_dir() else []
     return [*sorted(config.adapter.iterdir()), *drawn]
+
+
+def release(registry: Registry, releases: Releases, name: str, parent: str, lease: Lease) -> str | None:
+    """Hand a version over to release control. Returns why it is not the champion yet."""
+    rules = releases.state().rules
+    if rules.mode is Mode.at_once and not rules.pinned:
+        reason = promote(registry, name, parent, lease)
+        releases.settle()
+        return reason
+    found = releases.arrive(name, lease)
+    if found.trial is not None and found.trial.version == name:
+        return f"{name} is on canary, with {found.trial.share:.0%} of the traffic"
+    if rules.pinned:
+        return f"{name} waits: an operator has pinned {registry.aliases().champion}"
+    if found.trial is not None:
+        return f"{name} waits: {found.trial.version} is on {found.trial.kind}"
+    return f"{name} waits for an operator, who may put it on canary or promote it"
 
 
 def promote(registry: Registry, name: str, parent: str, lease: Lease) -> str | None:
