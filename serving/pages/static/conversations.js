@@ -1,0 +1,97 @@
+// Conversations as this browser keeps them, one entry each in localStorage, apart for each person who signs in.
+//
+// A conversation: {id, title, named, updated, draft, turns}. A turn is one of
+//   {role: "user", text}
+//   {role: "assistant", replies: [reply…], shown, comparison?}     several replies: it was asked again, or compared
+//   {role: "pair", id, a: {text, finish}, b: {text, finish}}       blind, to be chosen from
+// A reply: {text, id, model, finish, rating?}; `finish` is null where it was broken off.
+
+import { user } from "./api.js";
+
+const PREFIX = `thumbwheel:chat:${user}:`;
+const TITLE = 60; // characters of the first message that make a title
+const loaded = new Map(); // one object per conversation, so that a stream writes into what is shown
+
+export function all() {
+  for (let index = 0; index < localStorage.length; index += 1) {
+    const key = localStorage.key(index);
+    if (key.startsWith(PREFIX)) read(key.slice(PREFIX.length));
+  }
+  return [...loaded.values()].sort((one, other) => other.updated - one.updated);
+}
+
+function read(id) {
+  if (loaded.has(id)) return loaded.get(id);
+  try {
+    const found = JSON.parse(localStorage.getItem(PREFIX + id));
+    if (!found || !Array.isArray(found.turns)) return null;
+    loaded.set(id, found);
+    return found;
+  } catch {
+    return null; // not ours, or half written
+  }
+}
+
+export const open = (id) => (id ? read(id) : null);
+
+export function create() {
+  const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { id, title: "New conversation", named: false, updated: Date.now(), draft: "", turns: [] };
+}
+
+// Keep it, in memory and in the browser; a browser that has no room left is told of by an event.
+export function save(conversation) {
+  conversation.updated = Date.now();
+  store(conversation);
+}
+
+export function saveDraft(conversation, text) {
+  conversation.draft = text;
+  if (conversation.turns.length || text) store(conversation);
+  else remove(conversation);
+}
+
+function store(conversation) {
+  loaded.set(conversation.id, conversation);
+  try {
+    localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+  } catch {
+    document.dispatchEvent(new CustomEvent("browserfull"));
+  }
+}
+
+export function remove(conversation) {
+  loaded.delete(conversation.id);
+  localStorage.removeItem(PREFIX + conversation.id);
+}
+
+export function titled(conversation, text) {
+  if (conversation.named) return;
+  const line = text.trim().replace(/\s+/g, " ");
+  conversation.title = line.length > TITLE ? `${line.slice(0, TITLE).trimEnd()}…` : line;
+  conversation.named = true;
+}
+
+export function rename(conversation, title) {
+  conversation.title = title;
+  conversation.named = true;
+  save(conversation);
+}
+
+export const shownReply = (turn) => turn.replies[turn.shown];
+
+// The messages that the next reply answers.
+export function messages(conversation, turns = conversation.turns) {
+  return turns.flatMap((turn) => {
+    if (turn.role === "user") return [{ role: "user", content: turn.text }];
+    if (turn.role === "assistant") return [{ role: "assistant", content: shownReply(turn).text }];
+    return [];
+  });
+}
+
+// Another tab may have changed one: read it again from the browser's store.
+export function forget(key) {
+  if (!key?.startsWith(PREFIX)) return false;
+  loaded.delete(key.slice(PREFIX.length));
+  return true;
+}

@@ -1,0 +1,72 @@
+// The list of conversations: pick, rename, delete.
+
+import * as conversations from "./conversations.js";
+import { el, find, findAll, set } from "./dom.js";
+import { icon } from "./icons.js";
+
+const side = find("#side");
+const list = find("#list");
+const toggle = find("#side-open");
+const rename = find("#rename");
+const remove = find("#remove");
+const name = find("#rename-name");
+let chosen = null; // the conversation that a dialog is about
+
+function row(conversation, current, act) {
+  const isCurrent = conversation === current;
+  const { title } = conversation;
+  const tool = (picture, label, onclick) => el("button", { type: "button", class: "icon", "aria-label": `${label}: ${title}`, title: label, onclick }, icon(picture));
+  return el(
+    "li",
+    { class: isCurrent ? "current" : null },
+    el("button", { type: "button", class: "pick", "aria-current": isCurrent ? "true" : null, onclick: () => act.open(conversation) }, el("span", {}, title)),
+    el("span", { class: "tools" }, tool("pencil", "Rename", () => ask(rename, conversation)), tool("bin", "Delete", () => ask(remove, conversation))),
+  );
+}
+
+export function renderList(current, act) {
+  const rows = conversations.all().map((conversation) => row(conversation, current, act));
+  list.replaceChildren(...(rows.length ? rows : [el("li", { class: "none" }, "Your conversations will be listed here. They stay in this browser.")]));
+}
+
+function ask(dialog, conversation) {
+  chosen = conversation;
+  name.value = conversation.title;
+  dialog.showModal();
+  if (dialog === rename) name.select();
+}
+
+export function showSide(open) {
+  side.classList.toggle("open", open);
+  set(toggle, { "aria-expanded": String(open) });
+  if (open) find("#new").focus();
+}
+
+for (const button of findAll("dialog [data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+
+// `act`: open(conversation), changed(), removed(conversation), fresh().
+export function wireSidebar(act) {
+  toggle.append(icon("list"));
+  find("#side-close").append(icon("close"));
+  toggle.addEventListener("click", () => showSide(true));
+  find("#side-close").addEventListener("click", () => {
+    showSide(false);
+    toggle.focus();
+  });
+  find("#new").addEventListener("click", act.fresh);
+  side.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && side.classList.contains("open")) {
+      showSide(false);
+      toggle.focus();
+    }
+  });
+  rename.addEventListener("submit", () => {
+    conversations.rename(chosen, name.value.trim() || chosen.title);
+    act.changed();
+  });
+  rename.addEventListener("close", () => (find(".current .pick", list) ?? find("#new")).focus());
+  remove.addEventListener("submit", () => {
+    conversations.remove(chosen);
+    act.removed(chosen);
+  });
+}

@@ -1,0 +1,135 @@
+// Asking for replies: one at a time in each conversation, which goes on when another one is looked at.
+
+import { ApiError, call, post, user } from "./api.js";
+import { messages, save } from "./conversations.js";
+import { StreamError, pieces } from "./stream.js";
+
+// A small model at temperature 1 rambles; a reply that nobody stops should still end.
+const SAMPLING = { temperature: 0.7, max_tokens: 512 };
+const SAVE_EVERY = 1000; // milliseconds between two savings of a reply that is being written
+
+const running = new Map(); // conversation id → {controller, kind, reply}
+const failures = new Map(); // conversation id → {message, kind}
+
+export const runs = (conversation) => running.get(conversation.id) ?? null;
+export const failure = (conversation) => failures.get(conversation.id) ?? null;
+export const stop = (conversation) => running.get(conversation.id)?.controller.abort();
+
+const last = (conversation) => conversation.turns.at(-1);
+
+function asked(conversation, turns) {
+  return {
+    model: "policy",
+    messages: messages(conversation, turns),
+    user,
+    metadata: { conversation_id: conversation.id },
+    ...SAMPLING,
+  };
+}
+
+// Do one thing in a conversation; what goes wrong is kept as its failure. `watch.changed(conversation)` is called
+// when it begins and when it has ended.
+async function run(conversation, kind, watch, work) {
+  if (running.has(conversation.id)) return;
+  const job = { controller: new AbortController(), kind, reply: null };
+  running.set(conversation.id, job);
+  failures.delete(conversation.id);
+  try {
+    await work(job);
+  } catch (error) {
+    if (error.name !== "AbortError") failures.set(conversation.id, { message: words(error), kind });
+  } finally {
+    running.delete(conversation.id);
+    save(conversation);
+    watch.changed(conversation);
+  }
+}
+
+function words(error) {
+  if (error instanceof ApiError || error instanceof StreamError) return error.message;
+  return "The connection broke off in the middle of the reply. Try again.";
+}
+
+// A streamed reply to the last message; where it has one already, another one beside it.
+export function reply(conversation, watch) {
+  return run(conversation, "reply", watch, async (job) => {
+    const again = last(conversation).role === "assistant";
+    const turns = again ? conversation.turns.slice(0, -1) : conversation.turns;
+    const body = { ...asked(conversation, turns), stream: true };
+    const turn = again ? last(conversation) : { role: "assistant", replies: [], shown: 0 };
+    const before = turn.shown;
+    const written = { text: "", id: null, model: null, finish: null };
+    job.reply = written;
+    turn.replies.push(written);
+    turn.shown = turn.replies.length - 1;
+    if (!again) conversation.turns.push(turn);
+    watch.changed(conversation);
+    try {
+      await write(conversation, written, body, job, watch);
+    } catch (error) {
+      if (error.name === "AbortError") written.finish = "stopped";
+      throw error;
+    } finally {
+      if (!written.text && written.finish !== "stop") discard(conversation, turn, before);
+    }
+  });
+}
+
+async function write(conversation, written, body, job, watch) {
+  const answer = await call("POST", "/v1/chat/completions", { json: body, signal: job.controller.signal });
+  let saved = performance.now();
+  for await (const piece of pieces(answer)) {
+    written.id ??= piece.id;
+    written.model ??= piece.model;
+    written.finish = piece.finish ?? written.finish;
+    written.text += piece.text;
+    if (piece.text) watch.grew(conversation, written);
+    if (performance.now() - saved > SAVE_EVERY) {
+      save(conversation);
+      saved = performance.now();
+    }
+  }
+  if (!written.finish) throw new StreamError("The reply ended early. Try again.");
+}
+
+// A reply that never began leaves nothing behind.
+function discard(conversation, turn, before) {
+  turn.replies.pop();
+  turn.shown = before;
+  if (!turn.replies.length) conversation.turns.splice(conversation.turns.indexOf(turn), 1);
+}
+
+// Two blind answers to the last message.
+export function pair(conversation, watch) {
+  return run(conversation, "pair", watch, async (job) => {
+    watch.changed(conversation);
+    const found = await post("/v1/pairs", asked(conversation), { signal: job.controller.signal });
+    const side = (answer) => ({ text: answer.message.content ?? "", finish: answer.finish_reason });
+    conversation.turns.push({ role: "pair", id: found.id, a: side(found.a), b: side(found.b) });
+  });
+}
+
+// The choice of a blind pair: `choice` has winner, strength, reasons, comment. Then the conversation goes on with
+// the reply that was preferred, and the versions are known. Throws ApiError; the pair stays to be chosen from.
+export async function choose(conversation, turn, choice) {
+  const said = await post("/v1/comparisons", { pair_id: turn.id, ...choice, user });
+  const replies = ["a", "b"].map((side) => ({
+    ...turn[side],
+    id: said[side].completion_id,
+    model: said[side].policy,
+  }));
+  const chosen = {
+    role: "assistant",
+    replies,
+    shown: said.winner === "b" ? 1 : 0,
+    comparison: { winner: said.winner, strength: said.strength },
+  };
+  conversation.turns.splice(conversation.turns.indexOf(turn), 1, chosen);
+  save(conversation);
+}
+
+// Leave a pair unanswered: the message waits for one plain reply.
+export function skip(conversation, turn) {
+  conversation.turns.splice(conversation.turns.indexOf(turn), 1);
+  save(conversation);
+}

@@ -1,0 +1,159 @@
+// The turns of a conversation as elements. All of it is built again when something changes; a reply that is being
+// written grows in place. What had the focus keeps it, by the name in `data-focus`.
+
+import { el, find, findAll } from "./dom.js";
+import { icon } from "./icons.js";
+import { show, writer } from "./markdown.js";
+import { openPair, revealedPair, shortVerdict } from "./pair.js";
+import { failure, runs } from "./talk.js";
+
+const NEAR = 120; // pixels from the end within which a growing reply is followed
+const SAMPLES = [
+  "Explain to a ten-year-old why the sky is blue",
+  "Three quick ideas for dinner with potatoes",
+  "Write a short thank-you note to a neighbour",
+  "What is the difference between weather and climate?",
+];
+const FINISHES = { length: "cut at its longest", stopped: "stopped" };
+
+const box = find("#thread");
+let pen = null; // {reply, writer} of the reply that is being written
+
+const tool = (name, label, focus, onclick, more = {}) =>
+  el("button", { type: "button", class: "icon", "aria-label": label, title: label, "data-focus": focus, onclick, ...more }, icon(name));
+
+function welcome(act) {
+  return el(
+    "section",
+    { class: "welcome" },
+    el("h2", {}, "What would you like to ask?"),
+    el("p", { class: "soft" }, "Each answer says which version of the model wrote it. Your thumbs and choices are what the next version learns from."),
+    el("div", { class: "samples" }, SAMPLES.map((text) => el("button", { type: "button", onclick: () => act.send(text) }, text))),
+  );
+}
+
+function pager(turn, index, act) {
+  if (turn.replies.length < 2) return null;
+  const to = (step, label, name) =>
+    tool(name, label, `${index}:${name}`, () => act.page(turn, turn.shown + step), { disabled: !turn.replies[turn.shown + step] });
+  return el("span", { class: "pager" }, to(-1, "Previous answer", "back"), `${turn.shown + 1} of ${turn.replies.length}`, to(1, "Next answer", "on"));
+}
+
+function saved(reply, index, act) {
+  if (!reply.rating) return null;
+  const { reasons, comment, correction } = reply.rating;
+  const more = reasons.length || comment || correction ? "Edit details" : "Add details";
+  return el("span", { class: "saved" }, "Saved ", el("button", { type: "button", class: "quiet", "data-focus": `${index}:details`, onclick: () => act.details(reply) }, more));
+}
+
+function thumb(name, label, reply, index, act) {
+  const pressed = reply.rating?.rating === name;
+  const more = { class: `icon ${name}`, "aria-pressed": String(pressed), disabled: !reply.id };
+  return tool(name, label, `${index}:${name}`, () => act.thumb(reply, name), more);
+}
+
+// Whether both sides of a choice stand side by side: until the conversation goes on.
+const isRevealed = (conversation, turn) => Boolean(turn.comparison) && turn.shown < 2 && turn === conversation.turns.at(-1);
+
+function ending(conversation, turn, index, act) {
+  const reply = turn.replies[turn.shown];
+  const isLast = index === conversation.turns.length - 1;
+  const finish = reply.finish === null ? "broken off" : FINISHES[reply.finish];
+  return el(
+    "div",
+    { class: "turn-end", role: "group", "aria-label": "About this answer" },
+    thumb("up", "Good answer", reply, index, act),
+    thumb("down", "Bad answer", reply, index, act),
+    isLast && !runs(conversation) && tool("again", "Answer again", `${index}:again`, act.again),
+    navigator.clipboard && tool("copy", "Copy", `${index}:copy`, (event) => act.copy(reply, event.currentTarget)),
+    !isRevealed(conversation, turn) && pager(turn, index, act),
+    reply.model && el("span", { class: "tag version", title: "The version that wrote this answer" }, reply.model),
+    finish && el("span", { class: "tag warn" }, finish),
+    turn.comparison && !isLast && turn.shown < 2 && el("span", { class: "tag" }, shortVerdict(turn.comparison, turn.replies, turn.shown)),
+    saved(reply, index, act),
+  );
+}
+
+function answer(conversation, turn, index, act) {
+  const reply = turn.replies[turn.shown];
+  const writing = runs(conversation)?.reply === reply;
+  const by = reply.model ? `Answer by ${reply.model}` : "Answer";
+  const article = el("article", { class: "turn reply", tabindex: "-1", "aria-label": by, "data-index": index, "data-focus": `${index}:turn` }, el("h2", { class: "unseen" }, by));
+  if (isRevealed(conversation, turn)) {
+    article.classList.add("pair");
+    article.append(...revealedPair(turn, { goOn: (side) => act.page(turn, side) }));
+  } else {
+    const prose = el("div", { class: "prose" });
+    article.append(prose);
+    if (writing) {
+      article.classList.add("writing");
+      article.setAttribute("aria-busy", "true");
+      pen = { reply, writer: writer(prose) };
+      if (reply.text) pen.writer.write(reply.text);
+    } else if (reply.text.trim()) show(prose, reply.text);
+    else prose.append(el("p", { class: "soft" }, "(an empty answer)"));
+  }
+  if (!writing) article.append(ending(conversation, turn, index, act));
+  return article;
+}
+
+function turnOf(conversation, turn, index, act) {
+  if (turn.role === "assistant") return answer(conversation, turn, index, act);
+  if (turn.role === "pair") return openPair(turn, { choose: (choice) => act.choose(turn, choice), skip: () => act.skip(turn) });
+  return el("article", { class: "turn said" }, el("h2", { class: "unseen" }, "You"), turn.text);
+}
+
+function tail(conversation, act) {
+  const failed = failure(conversation);
+  const job = runs(conversation);
+  if (job?.kind === "pair") return el("p", { class: "turn waiting" }, "Two answers are being written…");
+  if (job) return null;
+  const waits = conversation.turns.at(-1)?.role === "user";
+  if (!failed && !waits) return null;
+  const message = failed?.message ?? "This message has no answer yet.";
+  return el(
+    "div",
+    { class: failed ? "turn note bad failure" : "turn note failure", role: failed ? "alert" : null },
+    el("p", {}, message),
+    el("button", { type: "button", "data-focus": "retry", onclick: () => act.retry(failed?.kind ?? "reply") }, failed ? "Try again" : "Answer now"),
+  );
+}
+
+const atEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+export const toEnd = () => box.scrollTo({ top: box.scrollHeight });
+
+export function render(conversation, act) {
+  const focus = document.activeElement?.dataset?.focus;
+  const top = box.scrollTop;
+  const follow = atEnd();
+  pen?.writer.end();
+  pen = null;
+  const turns = conversation.turns.map((turn, index) => turnOf(conversation, turn, index, act));
+  const content = turns.length || failure(conversation) ? el("div", { class: "turns" }, turns, tail(conversation, act)) : welcome(act);
+  box.replaceChildren(content);
+  if (focus && box.isConnected && document.activeElement === document.body) find(`[data-focus="${focus}"]`, box)?.focus();
+  if (follow) toEnd();
+  else box.scrollTop = top;
+}
+
+// The reply that is being written has more text.
+export function grew(reply) {
+  if (pen?.reply !== reply) return;
+  const follow = atEnd();
+  pen.writer.write(reply.text);
+  if (follow) requestAnimationFrame(toEnd);
+}
+
+// The answer that has the focus, else the last one.
+export function currentAnswer() {
+  return document.activeElement?.closest?.(".reply") ?? findAll(".reply", box).at(-1) ?? null;
+}
+
+// Move the focus by a number of answers.
+export function step(by) {
+  const answers = findAll(".reply, .pair", box);
+  const here = answers.indexOf(document.activeElement?.closest?.(".reply, .pair"));
+  const there = here < 0 ? answers.at(-1) : answers[Math.min(Math.max(here + by, 0), answers.length - 1)];
+  there?.focus();
+  there?.scrollIntoView({ block: "nearest" });
+}
