@@ -15,6 +15,7 @@ from deploy.cli_import import import_file
 from deploy.cli_jobs import jobs_app, watch
 from deploy.cli_keys import keys_app
 from deploy.cli_learning import learning_app
+from deploy.cli_release import release_app
 from deploy.cli_session import AsJson, Commands, Limit, MaybeWhy, Session, Why
 from deploy.client import ROOT, ClientError, Object
 from deploy.demo import Plan, run_demo
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(learning_app, name="learning")
+app.add_typer(release_app, name="release")
 app.add_typer(keys_app, name="keys")
 
 SCRIPT = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -225,6 +227,13 @@ def _moved(session: Session, moved: Object, as_json: bool) -> None:
         session.screen.json(moved)
         return
     session.screen.say(f"{moved['champion']} answers from now on. Previous: {moved['previous'] or 'none'}.")
+    if trial := moved["trial"]:
+        part = f"{trial['share']:.0%} of the traffic"
+        session.screen.say(
+            f"  watch: {part} go to {trial['baseline']} for comparison."
+            if trial["kind"] == "watch"
+            else f"  {trial['version']} is on canary, with {part}."
+        )
     for engine in moved["engines"]:
         load, probe = engine["load_seconds"], engine["probe_seconds"]
         session.screen.say(f"  {engine['url']}: loaded in {load:.2f} s, probed in {probe:.2f} s")

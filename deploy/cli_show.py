@@ -139,6 +139,20 @@ class Screen:
             table.add_row(f"[bold]{escape(str(stage.get('name', 'stage')))}[/bold]", escape(told))
         self.console.print(table)
 
+    def release(self, release: Object) -> None:
+        rules, trial = release["rules"], release["trial"]
+        undecided = f"undecided after {span(rules['canary'])}: {rules['undecided']}"
+        watch = f"watched for {span(rules['watch'])} after a promotion" if rules["watch"] else "no watch"
+        table = Table.grid(padding=(0, 2))
+        for name, value in (
+            ("rules", f"{rules['mode']}, {rules['share']:.0%} of the traffic; {undecided}; {watch}"),
+            ("pinned", "yes: nothing moves by itself" if rules["pinned"] else "no"),
+            ("waiting", ", ".join(release["waiting"])),
+            *(_trial(trial) if trial else [("on trial", None)]),
+        ):
+            table.add_row(f"[bold]{name}[/bold]", cell(value))
+        self.console.print(table)
+
     def keys(self, keys: Iterable[Object]) -> None:
         rows = [(k["id"], k["name"], k["role"], ago(k["created"]), ago(k["revoked"])) for k in keys]
         show_table(self.console, ("id", "name", "role", "made", "revoked"), rows)
@@ -206,6 +220,14 @@ def ago(when: float | None) -> str | None:
     return f"{seconds:.0f} s ago"
 
 
+def span(seconds: float) -> str:
+    """A length of time in the largest unit that fits."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 def stamp(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
@@ -215,6 +237,30 @@ def duration(started: float | None, finished: float | None) -> str | None:
         return None
     seconds = (finished or time.time()) - started
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _trial(trial: Object) -> list[tuple[str, str | None]]:
+    """What is on trial, and what is known of it."""
+    minority = trial["version"] if trial["kind"] == "canary" else trial["baseline"]
+    left = span(max(0.0, trial["ends"] - time.time()))
+    rows: list[tuple[str, str | None]] = [
+        (trial["kind"], f"{trial['version']} beside {trial['baseline']}, since {ago(trial['started'])}"),
+        ("share", f"{minority} has {trial['share']:.0%} of the traffic, for {left} more"),
+    ]
+    if trial["asks"]:
+        rows.append(("asks", f"{trial['asks']} Promote it, or abort."))
+    if found := trial["evidence"]:
+        rows.append(("verdict", f"{found['outcome']}: {found['reason']}"))
+        rows += [("thumbs up", _thumbs(trial, found)), *(("guard", g["sentence"]) for g in found["guards"])]
+    return rows
+
+
+def _thumbs(trial: Object, found: Object) -> str:
+    parts = []
+    for arm, version in (("challenger", trial["version"]), ("champion", trial["baseline"])):
+        up, down = found["approval"][arm]
+        parts.append(f"{version} {up} of {up + down}")
+    return f"{', '.join(parts)}; {found['probability']:.0%} likely to be higher (shown, not decided on)"
 
 
 def _engine(engine: Object) -> str:

@@ -87,10 +87,11 @@ class Control:
 
     async def moved(self, aliases: Aliases, engines: list[Loaded]) -> dict[str, Any]:
         """What a move of the champion is answered with, once this gateway routes by it."""
-        await run_in_threadpool(self.releases.settle)
+        release = await run_in_threadpool(self.releases.settle)
         await self.refresh()
         self.fleet.brought_up(aliases.champion, engines)
-        return {**asdict(aliases), "engines": [asdict(engine) for engine in engines]}
+        trial = None if release.trial is None else release.trial.told()
+        return {**asdict(aliases), "trial": trial, "engines": [asdict(engine) for engine in engines]}
 
 
 def control_router(control: Control) -> APIRouter:

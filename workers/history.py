@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from serving.registry import Registry
-from workers.stage import METRICS, read_json
+from workers.runner import FACTS
+from workers.stage import DONE, METRICS, read_json
 
+MOST = 8  # earlier jobs
+SAMPLED = "samples.parquet"
 CURVE = "curve.json"  # in the folder of an `optimise`: a list of {"step", "loss", …}
 
 
@@ -26,6 +29,18 @@ def lineage(registry: Registry, version: str) -> list[dict[str, Any]]:
         )
         name = versions[name].parent or ""
     return found[::-1]
+
+
+def earlier_samples(registry: Registry, version: str, job: Path) -> list[str]:
+    """The samples of earlier jobs' first rounds that a policy version or one of its ancestors wrote, newest
+    first: what it may learn from once more, by the importance of each token."""
+    family = {entry["version"] for entry in lineage(registry, version)}
+    found = []
+    for facts in sorted(job.parent.glob(f"*/{FACTS}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if facts.parent == job or read_json(facts).get("champion") not in family:
+            continue
+        found += [str(done.with_name(SAMPLED)) for done in facts.parent.glob(f"*-sample-1/{DONE}")]
+    return found[:MOST]
 
 
 def curves(job: Path) -> list[str]:

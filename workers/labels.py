@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -41,6 +41,7 @@ SAMPLES = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("logprobs", pa.list_(pa.float32())),
         ("finish_reason", pa.string()),
+        ("fresh", pa.bool_()),
     ]
 )
 SCORES = SAMPLES.append(pa.field("reward", pa.float64())).append(pa.field("std", pa.float64()))
@@ -96,7 +97,7 @@ class Prompt:
 class Sample:
     """One reply that an engine sampled. `token_ids` holds the end of turn where `finish_reason` is "stop";
     `logprobs[i]` is log p(token_ids[i] | all before) under the policy that wrote it, nats, at temperature
-    1."""
+    1. `fresh`: whether that is the policy that is to be updated now, else an ancestor, or an earlier job."""
 
     prompt_id: int
     messages: list[Message]
@@ -105,6 +106,7 @@ class Sample:
     token_ids: list[int]
     logprobs: list[float]
     finish_reason: str
+    fresh: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,20 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     _write(path, [_with_json_messages(asdict(sample)) for sample in samples], SAMPLES)
 
 
+def read_earlier(paths: Iterable[Path], after: int, most: int) -> list[Sample]:
+    """Samples of earlier rounds, `most` at the most, in whole groups, whose prompts are numbered from `after`
+    on."""
+    found: list[Sample] = []
+    for path in paths:
+        groups = by_prompt(samples := read_samples(path), samples)
+        for group in groups.values():
+            if len(found) + len(group) > most:
+                return found
+            found += [replace(sample, prompt_id=after, fresh=False) for sample in group]
+            after += 1
+    return found
+
+
 def read_scores(path: Path) -> list[tuple[Sample, Score]]:
     rows = pq.read_table(path).to_pylist()
     return [(_sample(row), _score(row)) for row in rows]
@@ -178,7 +194,7 @@ def by_prompt(samples: Sequence[Sample], values: Sequence[T]) -> dict[int, list[
 
 
 def _sample(row: dict[str, Any]) -> Sample:
-    given = {field.name: row[field.name] for field in fields(Sample)}
+    given = {field.name: row[field.name] for field in fields(Sample) if field.name in row}
     return Sample(**{**given, "messages": json.loads(row["messages"])})
 
 

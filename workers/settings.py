@@ -45,6 +45,9 @@ class WorkerSettings(ServingSettings):
     policy_rounds: int = Field(default=1, gt=0, description="Rounds of sample, score, optimise in a job")
     policy_prompts: int = Field(default=64, gt=0, description="Prompts a round, at most")
     policy_k: int = Field(default=4, ge=2, description="Replies sampled to each prompt")
+    policy_replay: int = Field(
+        default=256, ge=0, description="Replies of earlier jobs that are learnt from once more, at most"
+    )
     max_tokens: int = Field(default=80, gt=0, description="Tokens a sampled reply, at most")
     uncertainty: float = Field(default=0.5, ge=0, description="λ: reward = mean - λ·std of the members")
     score_reward: Literal["ensemble", "warm"] = Field(

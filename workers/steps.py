@@ -36,6 +36,11 @@ class Kitchen:
     def method(self) -> Method:
         return Method(self.run.job.params.get("method", self.settings.method))
 
+    @property
+    def earlier(self) -> list[str]:
+        """What the champion and its ancestors sampled in earlier jobs."""
+        return history.earlier_samples(self.registry, self.facts["champion"], self.run.directory)
+
     def artifact(self, path: str | None) -> str | None:
         return None if path is None else str(self.settings.home / path)
 
@@ -246,6 +251,8 @@ def _score(
             "reward": reward,
             "names": ["warm"] if given["reward"] == "warm" else None,
             "samples": sampled.path("samples.parquet"),
+            "earlier": kitchen.earlier if number == 1 else [],
+            "replay": settings.policy_replay,
             "uncertainty": settings.uncertainty,
             "so_far": kitchen.method in CREDITED and settings.optimise_credit_decay < 1,
             "rules": ai.judged.path("rules.parquet") if ai else None,

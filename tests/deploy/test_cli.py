@@ -321,3 +321,35 @@ def test_the_command_loads_nothing_heavy():
     code = f"import sys, deploy.cli; print([name for name in {heavy} if name in sys.modules])"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_canary_is_begun_shown_and_ended(thumbwheel, gateway):
+    gateway.publish("policy-v1")
+    assert "on trial" in thumbwheel("release").stdout
+    begun = thumbwheel("release", "canary", "policy-v1", "--share", "0.25", "--reason", "a try")
+    assert "policy-v1 beside policy-v0" in begun.stdout
+    assert "policy-v1 has 25% of the traffic" in begun.stdout
+    shown = asked_json(thumbwheel("release", "show", "--json"))
+    assert (shown["trial"]["version"], shown["trial"]["kind"]) == ("policy-v1", "canary")
+    twice = thumbwheel("release", "canary", "policy-v1", "--reason", "again")
+    assert (twice.exit_code, "on canary already" in twice.stderr) == (1, True)
+    thumbwheel("release", "abort", "--reason", "rude")
+    assert asked_json(thumbwheel("release", "--json"))["trial"] is None
+
+
+def test_rules_are_changed_by_name(thumbwheel):
+    words = ["--mode", "canary_then_ask", "--share", "0.2", "--hours", "48", "--pin", "--reason", "careful"]
+    changed = asked_json(thumbwheel("release", "rules", *words, "--json"))["rules"]
+    assert (changed["mode"], changed["share"], changed["canary"]) == ("canary_then_ask", 0.2, 172800)
+    assert changed["pinned"] is True
+    shown = thumbwheel("release", "rules", "--unpin", "--watch-hours", "0", "--reason", "go").stdout
+    assert "canary_then_ask, 20% of the traffic; undecided after 2 days: wait; no watch" in shown
+    nothing = thumbwheel("release", "rules", "--reason", "none")
+    assert (nothing.exit_code, "name what to change" in nothing.stderr) == (1, True)
+
+
+def test_a_promotion_tells_who_is_compared_with(thumbwheel, gateway):
+    gateway.publish("policy-v1")
+    thumbwheel("release", "rules", "--watch-hours", "1", "--reason", "a test")
+    moved = thumbwheel("promote", "policy-v1", "--reason", "better").stdout
+    assert "watch: 10% of the traffic go to policy-v0 for comparison." in moved

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ def test_rounds_are_those_that_ended_in_their_order(tmp_path):
 
 def test_a_job_without_rounds_has_none(tmp_path):
     assert history.rounds(tmp_path) == history.curves(tmp_path) == []
+
+
+def test_earlier_samples_are_the_familys_newest_first(registry, tmp_path):
+    jobs = tmp_path / "jobs"
+    for number, (champion, done) in enumerate(
+        [("policy-v0", True), ("policy-v2", True), ("policy-v1", True), ("policy-v3", False)]
+    ):
+        sampled = jobs / f"job-{number}" / "04-sample-1"
+        sampled.mkdir(parents=True)
+        facts = sampled.parent / "facts.json"
+        facts.write_text(json.dumps({"champion": champion}))
+        os.utime(facts, (number, number))
+        if done:
+            (sampled / "DONE").touch()
+    (jobs / "job-now").mkdir()
+    (jobs / "job-now" / "facts.json").write_text(json.dumps({"champion": "policy-v3"}))
+    found = history.earlier_samples(registry, "policy-v3", jobs / "job-now")
+    assert found == [str(jobs / f"job-{n}" / "04-sample-1" / "samples.parquet") for n in (2, 0)]
+    assert history.earlier_samples(registry, "policy-v0", jobs / "job-now") == found[1:]

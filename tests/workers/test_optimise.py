@@ -247,6 +247,22 @@ def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, 
     assert kindness(tiny_model, clipped / "adapter") < kindness(tiny_model, folder / "adapter") - 0.2
 
 
+def test_how_far_it_went_is_measured_on_the_replies_of_the_policy_that_is_updated(run, scored, tmp_path):
+    """Half of the replies are an ancestor's, which found them far less likely."""
+    rows = read_scores(scored())
+    samples = [
+        replace(sample, logprobs=[logprob - 2 for logprob in sample.logprobs], fresh=False)
+        if sample.prompt_id % 2
+        else sample
+        for sample, _ in rows
+    ]
+    write_scores(tmp_path / "scores.parquet", samples, [score for _, score in rows])
+    metrics, _ = run("o", "grpo", tmp_path / "scores.parquet", learning_rate=1e-6, reach=0.0)
+    assert metrics["earlier"] == len(rows) // 2
+    assert metrics["kl_base_before"] == pytest.approx(0.0, abs=0.02)
+    assert metrics["kl_step"] == pytest.approx(0.0, abs=0.02)
+
+
 def test_held_on_plain_texts_it_keeps_the_reference_texts_and_learns_all_the_same(run, scored, tiny_model):
     free, far = run("free", "grpo", scored(), epochs=6)
     held, near = run("held", "grpo", scored(), epochs=6, plain_weight=5.0)

@@ -135,3 +135,25 @@ def test_scores_of_before_there_were_terms_can_be_read(tmp_path):
 
 def test_the_judge_is_no_member(reward):
     assert json.loads((reward / "shape.json").read_text())["members"] == ["member-0", "member-1"]
+
+
+def test_replies_of_earlier_jobs_are_scored_beside_in_whole_groups_and_told_apart(
+    stage, tiny_model, reward, tmp_path
+):
+    fresh = [sample(0, [11, 11, 2]), sample(0, [15, 2]), sample(3, [11, 2])]
+    newest = [sample(0, [15, 15, 2]), sample(0, [12, 2])]
+    oldest = [sample(0, [11, 12, 2]), sample(1, [12, 2])]
+    for name, rows in (("s", fresh), ("newest", newest), ("oldest", oldest)):
+        write_samples(tmp_path / f"{name}.parquet", rows)
+    common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
+    earlier = [tmp_path / "newest.parquet", tmp_path / "oldest.parquet"]
+    alone = stage("alone", score, **common)
+    metrics = stage("beside", score, **common, earlier=earlier, replay=3)
+    found = [row for row, _ in read_scores(tmp_path / "beside" / "scores.parquet")]
+    assert [row.fresh for row in found] == [True] * 3 + [False] * 3
+    assert [row.prompt_id for row in found] == [0, 0, 3, 4, 4, 5]
+    assert [row.token_ids for row in found[3:]] == [[15, 15, 2], [12, 2], [11, 12, 2]]
+    assert (metrics["replies"], metrics["earlier"]) == (3, 3)
+    for figure in ("reward_mean", "reward_std", "disagreement"):
+        assert metrics[figure] == pytest.approx(alone[figure], abs=1e-4), figure
+    assert stage("fewer", score, **common, earlier=earlier, replay=1)["earlier"] == 0, "no part of a group"

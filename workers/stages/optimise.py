@@ -239,6 +239,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "method": config.method,
         "held": held(config) if before == after else None,
         "replies": len(work.data.samples),
+        "earlier": sum(not sample.fresh for sample in work.data.samples),
         "kl_base_before": kl_before(work),
         "trainable": assert_trainable(work.model),
         "hash_before": before,
@@ -652,7 +653,7 @@ def kl_before(work: Round) -> float:
     ratios = [
         torch.tensor(sample.logprobs) - base
         for sample, base in zip(work.data.samples, work.data.reference, strict=True)
-        if len(base)
+        if len(base) and sample.fresh
     ]
     return float(torch.cat(ratios).mean())
 
@@ -689,8 +690,9 @@ def _nll(logprobs: Sequence[Tensor]) -> float:
 
 
 def _spread(data: Rollouts, count: int) -> list[int]:
-    """At most `count` samples, of as many prompts as there are."""
-    return list(range(len(data.samples)))[:: max(1, len(data.samples) // count)][:count]
+    """At most `count` samples of the policy that is updated, of as many prompts as there are."""
+    fresh = [row for row, sample in enumerate(data.samples) if sample.fresh]
+    return fresh[:: max(1, len(fresh) // count)][:count]
 
 
 def _reply(data: Rollouts, row: int) -> Reply:

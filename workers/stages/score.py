@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.labels import Score, read_samples, write_scores
+from workers.labels import Score, read_earlier, read_samples, write_scores
 from workers.rules import beside, combined, read_rules
 from workers.scoring import score_samples, score_so_far
 from workers.stage import Stage, StageConfig, run
@@ -19,12 +19,15 @@ from workers.terms import Weights, describe, reward_terms, weighted_sum
 class Config(StageConfig):
     """`names`: the adapters in `reward` that score; None, or a reward version without them: the members of
     the ensemble. `uncertainty`: λ ≥ 0, how much a reward that the members disagree on is marked down.
-    `so_far`: also of replies on their way, for the credit of single tokens. `rules`: rule scores of these
-    samples, if a judge gave any. The weights are those of workers.terms."""
+    `earlier`: samples of the rounds before, newest first, of which `replay` are scored beside; figures are of
+    the others. `so_far`: also of replies on their way, for the credit of single tokens. `rules`: rule scores
+    of these samples, if a judge gave any. The weights are those of workers.terms."""
 
     base_model: str
     reward: Path
     samples: Path
+    earlier: tuple[Path, ...] = ()
+    replay: int = 0
     names: list[str] | None = None
     uncertainty: float = 0.5
     length_weight: float = 0.0
@@ -36,6 +39,8 @@ class Config(StageConfig):
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
+    fresh = len(samples)
+    samples += read_earlier(config.earlier, 1 + max(sample.prompt_id for sample in samples), config.replay)
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
     names = config.names if _has(config.reward, config.names or []) else None
     given = config.base_model, config.reward, names, samples
@@ -61,12 +66,13 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     ]
     write_scores(stage.path("scores.parquet"), samples, scores)
     return {
-        "replies": len(samples),
+        "replies": fresh,
+        "earlier": len(samples) - fresh,
         "names": names,
-        "reward_mean": float(reward.mean()),
-        "reward_std": float(reward.std()),
-        "disagreement": float(std.mean()),
-        **describe(samples, terms, weights),
+        "reward_mean": float(reward[:fresh].mean()),
+        "reward_std": float(reward[:fresh].std()),
+        "disagreement": float(std[:fresh].mean()),
+        **describe(samples[:fresh], {name: values[:fresh] for name, values in terms.items()}, weights),
         "rules": beside(samples, model, rules),
     }
 
