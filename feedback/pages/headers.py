@@ -28,7 +28,6 @@ def page_headers(charts: bool = False) -> dict[str, str]:
     return {
         "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
         "Referrer-Policy": "same-origin",
-        "Cross-Origin-Opener-Policy": "same-origin",
         "Cache-Control": "no-store",
         **NO_SNIFFING,
     }

@@ -26,7 +26,7 @@ HOSTILE = (
 
 
 @pytest.fixture
-def engine(steady: Gateway) -> Iterator[FakeEngine]:
+def model(steady: Gateway) -> Iterator[FakeEngine]:
     """The engine behind the gateway, which answers as it did before once the test is over."""
     before = dict(vars(steady.engine))
     steady.engine.reply = REPLY
@@ -37,7 +37,7 @@ def engine(steady: Gateway) -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
-def page(chromium: Browser, steady: Gateway, engine: FakeEngine) -> Iterator[Page]:
+def page(chromium: Browser, steady: Gateway, model: FakeEngine) -> Iterator[Page]:
     with signed_in(chromium, steady) as page:
         yield page
 
@@ -73,34 +73,34 @@ def stored(steady: Gateway, page: Page) -> dict[str, Any]:
         return dict(client.get(f"/v1/feedback/{reply}", params={"user": user}).json())
 
 
-def test_a_chat_streams_is_rendered_and_says_who_wrote_it(page, engine):
-    engine.delay = 0.02
+def test_a_chat_streams_is_rendered_and_says_who_wrote_it(page, model):
+    model.delay = 0.02
     ask(page)
     expect(page.locator(".writing")).to_contain_text("The capital")
     expect(page.locator(".prose strong")).to_have_text("Paris")
     expect(page.locator(".prose ol li")).to_have_count(2)
     expect(page.locator(".turn-end .version")).to_have_text("policy-v0")
     expect(page.get_by_role("status")).to_contain_text("The answer: The capital")
-    request = engine.requests[-1]
+    request = model.requests[-1]
     assert request["messages"] == [{"role": "user", "content": "What is the capital of France?"}]
     assert request["user"].startswith("web-")
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_have_text("What is the capital of France?")
     expect(page.locator(".prose strong")).to_have_text("Paris")
     answered(page, "And of Spain?")
-    assert [message["role"] for message in engine.requests[-1]["messages"]] == ["user", "assistant", "user"]
-    assert engine.requests[-1]["messages"][1]["content"] == REPLY
+    assert [message["role"] for message in model.requests[-1]["messages"]] == ["user", "assistant", "user"]
+    assert model.requests[-1]["messages"][1]["content"] == REPLY
 
 
-def test_a_reply_can_be_stopped_and_asked_for_again(page, engine):
-    engine.reply, engine.delay = "word " * 500, 0.02
-    aborted = engine.aborted
+def test_a_reply_can_be_stopped_and_asked_for_again(page, model):
+    model.reply, model.delay = "word " * 500, 0.02
+    aborted = model.aborted
     ask(page)
     expect(page.locator(".writing")).to_contain_text("word word")
     page.keyboard.press("Escape")
     expect(page.locator(".turn-end")).to_contain_text("stopped")
-    eventually(lambda: engine.aborted == aborted + 1)
-    engine.reply, engine.delay = "Whole.", 0.0
+    eventually(lambda: model.aborted == aborted + 1)
+    model.reply, model.delay = "Whole.", 0.0
     page.get_by_role("button", name="Answer again").click()
     expect(page.locator(".pager")).to_contain_text("2 of 2")
     expect(page.locator(".prose")).to_have_text("Whole.")
@@ -109,7 +109,7 @@ def test_a_reply_can_be_stopped_and_asked_for_again(page, engine):
     expect(page.get_by_role("button", name="Next answer")).to_be_enabled()
     ask(page, "Go on")
     expect(page.locator(".turn-end")).to_have_count(2)
-    assert engine.requests[-1]["messages"][1]["content"].startswith("word word")
+    assert model.requests[-1]["messages"][1]["content"].startswith("word word")
 
 
 def test_a_thumb_is_saved_at_once_and_may_say_more(page, steady):
@@ -152,11 +152,11 @@ def test_a_thumb_is_withdrawn_by_a_second_press_unless_words_would_be_lost(page,
     assert stored(steady, page)["error"]["code"] == "rating_not_found"
 
 
-def test_two_answers_are_blind_until_the_choice_and_the_better_one_goes_on(page, steady, engine, monkeypatch):
+def test_two_answers_are_blind_until_the_choice_and_the_better_one_goes_on(page, steady, model, monkeypatch):
     in_turn(monkeypatch, "First.", "Second.")
     compared(page)
     assert "policy-v" not in page.locator(".thread").inner_text()
-    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+    expect(page.get_by_label("Your message")).to_be_hidden()
     better = page.get_by_role("article", name="Answer B").locator(".prose").inner_text()
     page.get_by_text("far better").click()
     page.locator("summary").click()
@@ -170,9 +170,25 @@ def test_two_answers_are_blind_until_the_choice_and_the_better_one_goes_on(page,
     ask(page, "Go on")
     expect(page.locator(".turn.reply")).to_have_count(2)
     expect(page.locator(".turn-end").first).to_contain_text("preferred to policy-v0")
-    assert engine.requests[-1]["messages"][1] == {"role": "assistant", "content": better}
+    assert model.requests[-1]["messages"][1] == {"role": "assistant", "content": better}
     said = json.loads(steady.redis.xrevrange("tw:events", count=1)[0][1]["body"])
     assert (said["winner"], said["strength"], said["comment"]) == ("b", 1.0, "Shorter")
+
+
+def test_the_choice_reveals_which_version_was_which(chromium, gateway):
+    gateway.publish("policy-v1")
+    with gateway.client() as client:
+        assert client.post("/v1/policies/policy-v1/canary", json={"reason": "a test"}).status_code == 200
+        eventually(lambda: "policy-v1" in gateway.engine.adapters)
+        eventually(lambda: "policy-v1" in client.get("/v1/models").text)
+    with signed_in(chromium, gateway) as page:
+        compared(page)
+        assert "policy-v" not in page.locator(".thread").inner_text()
+        page.keyboard.press("1")
+        expect(page.locator(".verdict")).to_be_visible()
+        a, b = page.locator(".sides .version").all_inner_texts()
+        assert {a, b} == {"policy-v0", "policy-v1"}
+        expect(page.locator(".verdict")).to_have_text(f"You preferred A, by {a}; the other one was by {b}.")
 
 
 @pytest.mark.parametrize(("key", "says"), [("0", "You called it a tie"), ("x", "You found both bad")])
@@ -191,8 +207,8 @@ def test_a_pair_may_be_skipped(page):
     expect(page.locator(".sides")).to_have_count(0)
 
 
-def test_what_is_hostile_is_text_everywhere(page, engine):
-    engine.reply = f"{HOSTILE}\n\n```\n{HOSTILE}\n```"
+def test_what_is_hostile_is_text_everywhere(page, model):
+    model.reply = f"{HOSTILE}\n\n```\n{HOSTILE}\n```"
     answered(page, HOSTILE)
     expect(page.locator(".said")).to_contain_text("<img src=x onerror")
     expect(page.locator(".prose").first).to_contain_text("<script>window.hacked=1</script>")
@@ -211,33 +227,33 @@ def test_what_is_hostile_is_text_everywhere(page, engine):
     assert page.locator(".thread a").count() == 0
 
 
-def test_an_error_says_so_and_loses_nothing(page, engine):
-    engine.status = 500
+def test_an_error_says_so_and_loses_nothing(page, model):
+    model.status = 500
     ask(page)
     expect(page.get_by_role("alert").filter(has_text="The engine could not answer")).to_be_visible()
-    engine.status = 200
+    model.status = 200
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".prose strong")).to_have_text("Paris")
     expect(page.locator(".failure")).to_have_count(0)
 
 
-def test_a_stream_that_breaks_keeps_what_was_written(page, engine):
-    engine.die_after = 3
+def test_a_stream_that_breaks_keeps_what_was_written(page, model):
+    model.die_after = 3
     ask(page)
     expect(page.get_by_role("alert").filter(has_text="went away in the middle")).to_be_visible()
     expect(page.locator(".prose")).to_contain_text("The capital is")
     expect(page.locator(".turn-end")).to_contain_text("broken off")
-    engine.die_after = None
+    model.die_after = None
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".pager")).to_contain_text("2 of 2")
 
 
-def test_conversations_keep_their_drafts_names_and_replies(page, engine):
+def test_conversations_keep_their_drafts_names_and_replies(page, model):
     answered(page, "First question")
     page.get_by_label("Your message").fill("half a thought")
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_label("Your message")).to_have_value("")
-    engine.reply, engine.delay = "slow " * 30, 0.05
+    model.reply, model.delay = "slow " * 30, 0.05
     ask(page, "Second question")
     expect(page.locator(".writing")).to_contain_text("slow")
     page.get_by_role("button", name="First question", exact=True).click()
@@ -281,13 +297,13 @@ def test_the_keyboard_does_it_all(page, steady):
     expect(page.locator(".reply")).to_have_count(1)
 
 
-def test_samples_are_asked_at_a_press(page, engine):
+def test_samples_are_asked_at_a_press(page, model):
     page.get_by_role("button", name=re.compile("potatoes")).click()
     expect(page.locator(".turn-end")).to_be_visible()
-    assert "potatoes" in engine.requests[-1]["messages"][0]["content"]
+    assert "potatoes" in model.requests[-1]["messages"][0]["content"]
 
 
-def test_a_session_that_ends_is_told_and_the_message_stays(chromium, steady, engine):
+def test_a_session_that_ends_is_told_and_the_message_stays(chromium, steady, model):
     with steady.client() as operator:
         made = operator.post("/v1/keys", json={"name": "guest"}).json()
         with signed_in(chromium, steady, made["key"]) as page:
@@ -328,7 +344,7 @@ def test_the_theme_is_chosen_and_kept(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_state_passes_the_accessibility_checker(chromium, steady, engine, scheme):
+def test_every_state_passes_the_accessibility_checker(chromium, steady, model, scheme):
     with signed_in(chromium, steady, color_scheme=scheme) as page:
         assert violations(page) == []
         answered(page)
@@ -341,7 +357,7 @@ def test_every_state_passes_the_accessibility_checker(chromium, steady, engine, 
         assert violations(page) == []
         page.locator("[data-choice=a]").click()
         expect(page.locator(".verdict")).to_be_visible()
-        engine.status = 500
+        model.status = 500
         ask(page)
         expect(page.locator(".failure")).to_be_visible()
         assert violations(page) == []
@@ -352,8 +368,8 @@ def test_every_state_passes_the_accessibility_checker(chromium, steady, engine, 
         assert violations(page) == []
 
 
-def test_a_phone_is_wide_enough(chromium, steady, engine):
-    engine.reply = (
+def test_a_phone_is_wide_enough(chromium, steady, model):
+    model.reply = (
         f"{'x' * 300}\n\n```\n{'y' * 300}\n```\n\n|{'a|' * 30}\n|{'-|' * 30}\n|{'b|' * 30}\n\n`{'z' * 300}`"
     )
     with signed_in(chromium, steady, viewport=NARROW) as page:

@@ -32,7 +32,7 @@ export async function call(method, path, options = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The service cannot be reached. Check the connection and try again.", 0, "unreachable");
+    throw new ApiError("The service cannot be reached. Check the connection; try again.", 0, "unreachable");
   }
   if (!answer.ok) throw await refusal(answer);
   return answer;

@@ -4,11 +4,14 @@
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   set(element, attributes);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat().filter((child) => (child ?? false) !== false));
   return element;
 }
 
-// Attributes by name; `on…` as listeners; true as an empty attribute; null, undefined and false leave it out.
+export const button = (attributes, ...children) =>
+  el("button", { type: "button", ...attributes }, ...children);
+
+// Attributes by name; `on…` as listeners; true as an empty attribute; null, undefined, false leave it out.
 export function set(element, attributes) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);

@@ -55,5 +55,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
 find("#sign-out")?.addEventListener("click", signOut);
 document.addEventListener("signedout", () => {
   const next = encodeURIComponent(location.pathname + location.search);
-  showBanner("You are signed out: the session ended, or its key was revoked. ", el("a", { href: `/signin?next=${next}` }, "Sign in again"));
+  const link = el("a", { href: `/signin?next=${next}` }, "Sign in again");
+  showBanner("You are signed out: the session ended, or its key was revoked. ", link);
 });

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it. A classic script in the head: the page must not flash in the wrong one.
+// Light, dark, or as the system has it. A classic script in the head: no page may flash in the wrong one.
 (() => {
   const root = document.documentElement;
   const stored = localStorage.getItem("thumbwheel:theme");

@@ -1,7 +1,7 @@
 // The chat page: which conversation is open, and what its parts do to it.
 
 import * as conversations from "./conversations.js";
-import { el, find } from "./dom.js";
+import { button, find } from "./dom.js";
 import { icon } from "./icons.js";
 import { wireKeys } from "./keys.js";
 import { prepare } from "./markdown.js";
@@ -16,7 +16,7 @@ const send = find("#send");
 const compare = find("#compare");
 const stopButton = find("#stop");
 const hint = find("#composer-hint");
-const usualHint = [...hint.childNodes];
+const composer = find("#composer");
 
 let current = conversations.open(location.hash.slice(1)) ?? conversations.create();
 
@@ -36,12 +36,14 @@ function renderAll() {
   send.hidden = busy;
   compare.hidden = busy;
   stopButton.hidden = !busy;
-  send.disabled = compare.disabled = waitingPair() !== null;
-  hint.replaceChildren(...(waitingPair() ? ["Choose one of the two answers first"] : usualHint));
+  // Who is asked to choose is not to write on: a letter meant for the message would be a choice.
+  message.hidden = hint.hidden = talk.runs(current)?.kind === "pair";
+  composer.hidden = waitingPair() !== null;
 }
 
 // All that is Markdown in some turns.
-const texts = (turns) => turns.flatMap((turn) => (turn.replies ?? [turn.a, turn.b]).map((reply) => reply?.text));
+const texts = (turns) =>
+  turns.flatMap((turn) => (turn.replies ?? [turn.a, turn.b]).map((reply) => reply?.text));
 
 function open(conversation) {
   current = conversation;
@@ -82,16 +84,14 @@ function announce(conversation) {
   if (failed) say("");
   else if (turn?.role === "pair") {
     say("Two answers are there. Press 1 or 2 for the better one, 0 for a tie, x if both are bad.");
-    if (!message.value) find(".pair")?.focus({ preventScroll: true });
-    find(".pair")?.scrollIntoView({ block: "start" });
+    thread.focusPair();
   } else if (turn?.role === "assistant") say(`The answer: ${conversations.shownReply(turn).text}`);
 }
 
 function ask(how, text = message.value) {
   if (talk.runs(current)) return;
   if (waitingPair()) {
-    say("Choose one of the two answers first.");
-    find(".pair")?.focus();
+    thread.focusPair();
     return;
   }
   if (!text.trim()) return;
@@ -109,18 +109,22 @@ function ask(how, text = message.value) {
 
 // Do what may fail and say so beside the composer's status.
 async function trying(work) {
+  const conversation = current;
   try {
     await work();
   } catch (error) {
     tell(error.message);
   }
-  conversations.save(current);
+  conversations.save(conversation);
   renderAll();
 }
 
 function tell(text) {
   const banner = find("#banner");
-  banner.replaceChildren(text, " ", el("button", { type: "button", class: "quiet", onclick: () => (banner.hidden = true) }, "Dismiss"));
+  const dismiss = () => {
+    banner.hidden = true;
+  };
+  banner.replaceChildren(text, " ", button({ class: "quiet", onclick: dismiss }, "Dismiss"));
   banner.hidden = false;
 }
 
@@ -136,9 +140,9 @@ const act = {
     conversations.save(current);
     renderAll();
   },
-  details: (reply) =>
+  details: (reply, conversation = current) =>
     openDetails(reply, () => {
-      conversations.save(current);
+      conversations.save(conversation);
       renderAll();
       say(reply.rating ? "The rating is saved." : "The rating is withdrawn.");
     }),
@@ -206,10 +210,14 @@ wireKeys([
   ["e", "Details of the rating", onAnswer("details")],
   ["r", "Answer again", onAnswer("again")],
   ["c", "Copy the answer", onAnswer("copy")],
-  ...CHOICES.map(([key, winner, words]) => [key, `Of two answers: ${words}`, () => find(`[data-choice="${winner}"]`)?.click()]),
+  ...CHOICES.map(([key, winner, words]) => [
+    key,
+    `Of two answers: ${words}`,
+    () => find(`[data-choice="${winner}"]`)?.click(),
+  ]),
 ]);
 
-find("#composer").addEventListener("submit", (event) => {
+composer.addEventListener("submit", (event) => {
   event.preventDefault();
   ask(talk.reply);
 });
@@ -236,6 +244,8 @@ window.addEventListener("storage", (event) => {
   current = conversations.open(current.id) ?? current;
   renderAll();
 });
-document.addEventListener("browserfull", () => tell("This browser has no room left for conversations: delete some, or this one will not be kept."));
+document.addEventListener("browserfull", () =>
+  tell("This browser has no room left for conversations: delete some, or this one is not kept."),
+);
 
 open(current);

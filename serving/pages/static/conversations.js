@@ -1,8 +1,8 @@
-// Conversations as this browser keeps them, one entry each in localStorage, apart for each person who signs in.
+// Conversations as this browser keeps them, one entry each in localStorage, apart for each person.
 //
 // A conversation: {id, title, named, updated, draft, turns}. A turn is one of
 //   {role: "user", text}
-//   {role: "assistant", replies: [reply…], shown, comparison?}     several replies: it was asked again, or compared
+//   {role: "assistant", replies: [reply…], shown, comparison?}     several: asked again, or compared
 //   {role: "pair", id, a: {text, finish}, b: {text, finish}}       blind, to be chosen from
 // A reply: {text, id, model, finish, rating?}; `finish` is null where it was broken off.
 
@@ -35,7 +35,8 @@ function read(id) {
 export const open = (id) => (id ? read(id) : null);
 
 export function create() {
-  const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = [...crypto.getRandomValues(new Uint8Array(12))]; // randomUUID is missing over plain HTTP
+  const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return { id, title: "New conversation", named: false, updated: Date.now(), draft: "", turns: [] };
 }
 

@@ -1,4 +1,4 @@
-// The few pictures that buttons have: strokes on a field of 24 by 24. They are for the eye; labels say the same.
+// The few pictures that buttons have: strokes on a field of 24 by 24. Labels say the same.
 
 const SHAPES = {
   up: ["M7 11v9H4v-9h3l4-7c1.6 0 2.4 1 2 2.6L12.4 10H18a2 2 0 0 1 2 2.4l-1.3 6a2 2 0 0 1-2 1.6H7"],

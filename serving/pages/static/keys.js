@@ -6,11 +6,11 @@ const OFF = "thumbwheel:single-keys-off";
 const dialog = find("#shortcuts");
 const single = find("#single-keys");
 
-const isTyping = (target) => Boolean(target.closest?.("textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])"));
+const TEXT = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])";
 
-// `shortcuts`: [key, words, action]; a key of several characters is only listed, and handled where it is typed.
+// `shortcuts`: [key, words, action]; one without an action is only listed, and handled where it is typed.
 export function wireKeys(shortcuts) {
-  const actions = new Map(shortcuts.filter(([, , action]) => action).flatMap(([keys, , action]) => keys.split(" ").map((key) => [key, action])));
+  const actions = new Map(shortcuts.map(([key, , action]) => [key, action]));
   const caps = (keys) => keys.split(" ").flatMap((key, index) => [index ? " " : "", el("kbd", {}, key)]);
   const lines = shortcuts.flatMap(([keys, words]) => [el("dt", {}, caps(keys)), el("dd", {}, words)]);
   find("#shortcuts-list").append(el("dl", {}, lines));
@@ -19,7 +19,7 @@ export function wireKeys(shortcuts) {
   find("#help").addEventListener("click", () => dialog.showModal());
   document.addEventListener("keydown", (event) => {
     const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
-    if (!plain || !single.checked || isTyping(event.target) || find("dialog[open]")) return;
+    if (!plain || !single.checked || event.target.closest?.(TEXT) || find("dialog[open]")) return;
     const action = event.key === "?" ? () => dialog.showModal() : actions.get(event.key);
     if (!action) return;
     event.preventDefault();

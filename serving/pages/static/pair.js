@@ -1,6 +1,6 @@
 // Two blind answers side by side: the choice, and after it which versions they were.
 
-import { el, find } from "./dom.js";
+import { button, el, find } from "./dom.js";
 import { chosenReasons, reasonChips } from "./rating.js";
 import { show } from "./markdown.js";
 
@@ -20,48 +20,76 @@ function prose(text) {
   return target;
 }
 
-// A pair that waits for its choice. `act.choose(choice)` gets {winner, strength, reasons, comment}; `act.skip()`.
-export function openPair(turn, act) {
-  const sides = ["a", "b"].map((side) =>
-    el("article", { class: "card", "aria-label": `Answer ${side.toUpperCase()}` }, el("h3", {}, `Answer ${side.toUpperCase()}`), prose(turn[side].text)),
-  );
-  const strengths = STRENGTHS.map(([label, value], index) =>
-    el("label", { class: "chip" }, el("input", { type: "radio", name: "strength", value, checked: index === 1 }), label),
-  );
+const chips = (legend, choices) =>
+  el("fieldset", {}, el("legend", {}, legend), el("div", { class: "chips" }, choices));
+
+function strengthChips() {
+  return STRENGTHS.map(([label, value], index) => {
+    const radio = el("input", { type: "radio", name: "strength", value, checked: index === 1 });
+    return el("label", { class: "chip" }, radio, label);
+  });
+}
+
+function why(reasons, comment) {
+  const label = el("label", { for: comment.id }, "Comment");
+  const fields = el("div", { class: "stack" }, reasons, el("div", {}, label, comment));
+  return el("details", {}, el("summary", {}, "Say why"), fields);
+}
+
+// The form of a choice. `choose` gets {winner, strength, reasons, comment}.
+function choiceForm(choose, skip) {
+  const strength = chips("How much better?", strengthChips());
+  const reasons = chips("What decided it?", reasonChips("up", [], "pair-reason"));
   const comment = el("textarea", { id: "pair-comment", rows: 2, maxlength: 20000 });
-  const reasons = el("fieldset", {}, el("legend", {}, "What decided it?"), el("div", { class: "chips" }, reasonChips("up", [], "pair-reason")));
-  const form = el("form", { class: "choice", "aria-label": "Your choice" });
-  const choose = (winner) =>
-    act.choose({
+  const pick = ([key, winner, label]) => {
+    const decides = winner === "a" || winner === "b";
+    const said = () => ({
       winner,
-      strength: winner === "a" || winner === "b" ? Number(find("input[name=strength]:checked", form).value) : 0,
+      strength: decides ? Number(find("input:checked", strength).value) : 0,
       reasons: chosenReasons(reasons),
       comment: comment.value.trim() || null,
     });
-  const picks = CHOICES.map(([key, winner, label]) =>
-    el("button", { type: "button", "data-choice": winner, "data-focus": `choice:${winner}`, class: winner === "a" || winner === "b" ? "primary" : "", onclick: () => choose(winner) }, label, el("kbd", { "aria-hidden": "true" }, key)),
+    const how = { "data-choice": winner, class: decides ? "primary" : null, onclick: () => choose(said()) };
+    return button(how, label, el("kbd", { "aria-hidden": "true" }, key));
+  };
+  const hint = el("p", { class: "hint" }, "Which versions they are is shown after your choice.");
+  const leave = button({ class: "quiet", onclick: skip }, "Skip: one answer will do");
+  return el(
+    "form",
+    { class: "choice", "aria-label": "Your choice", onsubmit: (event) => event.preventDefault() },
+    el("div", { class: "spread" }, strength, hint),
+    el("div", { class: "picks" }, CHOICES.map(pick)),
+    el("div", { class: "choice-end" }, why(reasons, comment), leave),
   );
-  form.append(
-    el("fieldset", { class: "row" }, el("legend", {}, "How much better?"), el("div", { class: "chips" }, strengths)),
-    el("div", { class: "picks" }, picks),
-    el("details", {}, el("summary", {}, "Say why"), el("div", { class: "stack" }, reasons, el("div", {}, el("label", { for: "pair-comment" }, "Comment"), comment))),
-    el("p", { class: "spread hint" }, "Which versions they are is shown after your choice.", el("button", { type: "button", class: "quiet", onclick: act.skip }, "Skip: one answer will do")),
+}
+
+// A pair that waits for its choice: `act.choose(choice)`, `act.skip()`.
+export function openPair(turn, act) {
+  const sides = ["a", "b"].map((side) => {
+    const name = `Answer ${side.toUpperCase()}`;
+    return el("article", { class: "card", "aria-label": name }, el("h3", {}, name), prose(turn[side].text));
+  });
+  return el(
+    "section",
+    { class: "turn pair", tabindex: "-1", "aria-label": "Two answers" },
+    el("h2", { class: "unseen" }, "Two answers"),
+    el("div", { class: "sides" }, sides),
+    choiceForm(act.choose, act.skip),
   );
-  form.addEventListener("submit", (event) => event.preventDefault());
-  return el("section", { class: "turn pair", tabindex: "-1", "aria-label": "Two answers" }, el("h2", { class: "unseen" }, "Two answers"), el("div", { class: "sides" }, sides), form);
 }
 
 function verdict({ winner }, replies) {
-  const [a, b] = replies.map((reply) => reply.model);
-  if (winner === "tie") return `You called it a tie between ${a} (A) and ${b} (B).`;
-  if (winner === "both_bad") return `You found both bad: ${a} (A) and ${b} (B).`;
+  const [a, b] = replies.map((reply) => el("strong", { class: "version" }, reply.model));
+  if (winner === "tie") return ["You called it a tie between ", a, " (A) and ", b, " (B)."];
+  if (winner === "both_bad") return ["You found both bad: ", a, " (A) and ", b, " (B)."];
   const [chosen, other] = winner === "a" ? [a, b] : [b, a];
-  if (chosen === other) return `You preferred ${winner.toUpperCase()}. Both were samples of ${chosen}.`;
-  return `You preferred ${winner.toUpperCase()}, by ${chosen}; the other one was by ${other}.`;
+  const side = `You preferred ${winner.toUpperCase()}`;
+  if (a.textContent === b.textContent) return [`${side}. Both were samples of `, chosen, "."];
+  return [`${side}, by `, chosen, "; the other one was by ", other, "."];
 }
 
 // What the tag of a reply says once the conversation has gone on.
-export function shortVerdict({ winner }, replies, shown) {
+export function shortVerdict({ comparison: { winner }, replies, shown }) {
   if (winner === "tie") return "compared: a tie";
   if (winner === "both_bad") return "compared: both bad";
   const other = replies[1 - shown]?.model;
@@ -73,13 +101,21 @@ export function revealedPair(turn, act) {
   const sides = turn.replies.slice(0, 2).map((reply, index) => {
     const on = turn.shown === index;
     const letter = "AB"[index];
+    const goOn = { "data-focus": `go-on:${index}`, onclick: () => act.goOn(index) };
     return el(
       "article",
       { class: on ? "card chosen" : "card", "aria-label": `Answer ${letter}, by ${reply.model}` },
-      el("h3", {}, `Answer ${letter}`, el("span", { class: "tag accent version" }, reply.model), on && el("span", { class: "tag" }, "continues")),
+      el(
+        "h3",
+        {},
+        `Answer ${letter}`,
+        el("span", { class: "tag accent version" }, reply.model),
+        on && el("span", { class: "tag" }, "continues"),
+      ),
       prose(reply.text),
-      !on && el("p", {}, el("button", { type: "button", "data-focus": `go-on:${index}`, onclick: () => act.goOn(index) }, `Go on with ${letter}`)),
+      !on && el("p", { class: "go-on" }, button(goOn, `Go on with ${letter}`)),
     );
   });
-  return [el("div", { class: "sides" }, sides), el("p", { class: "note good verdict" }, verdict(turn.comparison, turn.replies))];
+  const words = verdict(turn.comparison, turn.replies);
+  return [el("div", { class: "sides" }, sides), el("p", { class: "note good verdict" }, words)];
 }

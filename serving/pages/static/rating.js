@@ -1,5 +1,5 @@
-// Thumbs: saved at once when pressed, with reasons, a comment and a better answer in a dialog; changed or withdrawn
-// at any time.
+// Thumbs: saved at once when pressed, with reasons, a comment and a better answer in a dialog; changed or
+// withdrawn at any time.
 
 import { call, post, user } from "./api.js";
 import { el, find, findAll, set } from "./dom.js";
@@ -7,13 +7,14 @@ import { icon } from "./icons.js";
 
 const REASONS = {
   up: ["accurate", "helpful", "clear", "complete", "concise", "good tone", "creative"],
-  down: ["wrong", "not helpful", "unclear", "too long", "too short", "repetitive", "off topic", "bad tone", "unsafe"],
+  down: ["wrong", "not helpful", "unclear", "too long", "too short", "repetitive", "off topic", "rude", "unsafe"],
 };
 
 // Give a reply a thumb, in place of the last one. Throws ApiError, and then the reply's rating is as it was.
 export async function rate(reply, rating) {
   const said = await post("/v1/feedback", { completion_id: reply.id, ...rating, user });
-  reply.rating = { rating: said.rating, reasons: said.reasons, comment: said.comment, correction: said.correction };
+  const { rating: thumb, reasons, comment, correction } = said;
+  reply.rating = { rating: thumb, reasons, comment, correction };
 }
 
 export async function withdraw(reply) {
@@ -25,17 +26,17 @@ export async function withdraw(reply) {
 export const hasDetails = (rating) => Boolean(rating.reasons.length || rating.comment || rating.correction);
 
 export function reasonChips(thumb, chosen, name) {
-  return REASONS[thumb].map((reason) =>
-    el("label", { class: "chip" }, el("input", { type: "checkbox", name, value: reason, checked: chosen.includes(reason) }), reason),
-  );
+  return REASONS[thumb].map((reason) => {
+    const box = el("input", { type: "checkbox", name, value: reason, checked: chosen.includes(reason) });
+    return el("label", { class: "chip" }, box, reason);
+  });
 }
 
 export const chosenReasons = (within) => findAll("input:checked", within).map((input) => input.value);
 
 const dialog = find("#rate");
-const parts = Object.fromEntries(
-  ["up", "down", "reasons", "comment", "correction", "copy", "error", "withdraw", "cancel", "save"].map((name) => [name, find(`#rate-${name}`)]),
-);
+const NAMES = "up down reasons comment correction copy error withdraw cancel save".split(" ");
+const parts = Object.fromEntries(NAMES.map((name) => [name, find(`#rate-${name}`)]));
 let opened = null; // {reply, thumb, changed, focus}
 
 function showThumb(thumb) {
@@ -91,7 +92,7 @@ parts.copy.addEventListener("click", () => {
   parts.correction.focus();
 });
 // What had the focus may have been built again since: it is found by its name.
-dialog.addEventListener("close", () => opened.focus && find(`#thread [data-focus="${opened.focus}"]`)?.focus());
+dialog.addEventListener("close", () => find(`#thread [data-focus="${opened.focus}"]`)?.focus());
 parts.cancel.addEventListener("click", () => dialog.close());
 parts.withdraw.addEventListener("click", () => end(() => withdraw(opened.reply)));
 find("form", dialog).addEventListener("submit", (event) => {

@@ -1,7 +1,7 @@
 // The list of conversations: pick, rename, delete.
 
 import * as conversations from "./conversations.js";
-import { el, find, findAll, set } from "./dom.js";
+import { button, el, find, findAll, set } from "./dom.js";
 import { icon } from "./icons.js";
 
 const side = find("#side");
@@ -15,18 +15,27 @@ let chosen = null; // the conversation that a dialog is about
 function row(conversation, current, act) {
   const isCurrent = conversation === current;
   const { title } = conversation;
-  const tool = (picture, label, onclick) => el("button", { type: "button", class: "icon", "aria-label": `${label}: ${title}`, title: label, onclick }, icon(picture));
+  const tool = (picture, label, onclick) =>
+    button({ class: "icon", "aria-label": `${label}: ${title}`, title: label, onclick }, icon(picture));
+  const open = () => act.open(conversation);
+  const pick = { class: "pick", "aria-current": isCurrent ? "true" : null, onclick: open };
   return el(
     "li",
     { class: isCurrent ? "current" : null },
-    el("button", { type: "button", class: "pick", "aria-current": isCurrent ? "true" : null, onclick: () => act.open(conversation) }, el("span", {}, title)),
-    el("span", { class: "tools" }, tool("pencil", "Rename", () => ask(rename, conversation)), tool("bin", "Delete", () => ask(remove, conversation))),
+    button(pick, el("span", {}, title)),
+    el(
+      "span",
+      { class: "tools" },
+      tool("pencil", "Rename", () => ask(rename, conversation)),
+      tool("bin", "Delete", () => ask(remove, conversation)),
+    ),
   );
 }
 
 export function renderList(current, act) {
   const rows = conversations.all().map((conversation) => row(conversation, current, act));
-  list.replaceChildren(...(rows.length ? rows : [el("li", { class: "none" }, "Your conversations will be listed here. They stay in this browser.")]));
+  const none = "Your conversations will be listed here. They stay in this browser.";
+  list.replaceChildren(...(rows.length ? rows : [el("li", { class: "none" }, none)]));
 }
 
 function ask(dialog, conversation) {
@@ -42,7 +51,9 @@ export function showSide(open) {
   if (open) find("#new").focus();
 }
 
-for (const button of findAll("dialog [data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+for (const cancel of findAll("dialog [data-close]")) {
+  cancel.addEventListener("click", () => cancel.closest("dialog").close());
+}
 
 // `act`: open(conversation), changed(), removed(conversation), fresh().
 export function wireSidebar(act) {

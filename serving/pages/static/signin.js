@@ -1,4 +1,4 @@
-// Who comes by a link from another site arrives here without the strict cookie, though signed in: go on at once.
+// Who comes by a link from another site arrives here without the strict cookie, though signed in: go on.
 
 const next = new URLSearchParams(location.search).has("next");
 if (next) {

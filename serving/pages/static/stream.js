@@ -1,6 +1,6 @@
 // A streamed chat completion: server-sent events to pieces of text.
 
-// Yields {id, model, text, finish} for each event, as far as it has them. Throws {message, code} on an error event.
+// Yields {id, model, text, finish} for each event, as far as it has them. Throws StreamError on an error.
 export async function* pieces(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -24,7 +24,8 @@ export async function* pieces(answer) {
 function piece(event) {
   if (event.error) throw new StreamError(event.error.message);
   const choice = event.choices?.[0];
-  return { id: event.id, model: event.model, text: choice?.delta?.content ?? "", finish: choice?.finish_reason ?? null };
+  const [text, finish] = [choice?.delta?.content ?? "", choice?.finish_reason ?? null];
+  return { id: event.id, model: event.model, text, finish };
 }
 
 // The engine went away in the middle of a reply.

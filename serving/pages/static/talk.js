@@ -27,8 +27,8 @@ function asked(conversation, turns) {
   };
 }
 
-// Do one thing in a conversation; what goes wrong is kept as its failure. `watch.changed(conversation)` is called
-// when it begins and when it has ended.
+// Do one thing in a conversation; what goes wrong is kept as its failure. `watch.changed(conversation)` is
+// called when it begins and when it has ended.
 async function run(conversation, kind, watch, work) {
   if (running.has(conversation.id)) return;
   const job = { controller: new AbortController(), kind, reply: null };
@@ -109,8 +109,8 @@ export function pair(conversation, watch) {
   });
 }
 
-// The choice of a blind pair: `choice` has winner, strength, reasons, comment. Then the conversation goes on with
-// the reply that was preferred, and the versions are known. Throws ApiError; the pair stays to be chosen from.
+// The choice of a blind pair: `choice` has winner, strength, reasons, comment. Then the conversation goes on
+// with the reply that was preferred, and the versions are known. Throws ApiError; then the pair stays open.
 export async function choose(conversation, turn, choice) {
   const said = await post("/v1/comparisons", { pair_id: turn.id, ...choice, user });
   const replies = ["a", "b"].map((side) => ({

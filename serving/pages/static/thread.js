@@ -1,13 +1,15 @@
-// The turns of a conversation as elements. All of it is built again when something changes; a reply that is being
-// written grows in place. What had the focus keeps it, by the name in `data-focus`.
+// The turns of a conversation as elements. All of it is built again when something changes; a reply that is
+// being written grows in place. What had the focus keeps it, by the name in `data-focus`.
 
-import { el, find, findAll } from "./dom.js";
+import { button, el, find, findAll } from "./dom.js";
 import { icon } from "./icons.js";
 import { show, writer } from "./markdown.js";
 import { openPair, revealedPair, shortVerdict } from "./pair.js";
 import { failure, runs } from "./talk.js";
 
 const NEAR = 120; // pixels from the end within which a growing reply is followed
+const WELCOME =
+  "Each answer says which version of the model wrote it. The next one learns from your thumbs and choices.";
 const SAMPLES = [
   "Explain to a ten-year-old why the sky is blue",
   "Three quick ideas for dinner with potatoes",
@@ -20,30 +22,37 @@ const box = find("#thread");
 let pen = null; // {reply, writer} of the reply that is being written
 
 const tool = (name, label, focus, onclick, more = {}) =>
-  el("button", { type: "button", class: "icon", "aria-label": label, title: label, "data-focus": focus, onclick, ...more }, icon(name));
+  button(
+    { class: "icon", "aria-label": label, title: label, "data-focus": focus, onclick, ...more },
+    icon(name),
+  );
 
 function welcome(act) {
+  const samples = SAMPLES.map((text) => button({ onclick: () => act.send(text) }, text));
   return el(
     "section",
     { class: "welcome" },
     el("h2", {}, "What would you like to ask?"),
-    el("p", { class: "soft" }, "Each answer says which version of the model wrote it. Your thumbs and choices are what the next version learns from."),
-    el("div", { class: "samples" }, SAMPLES.map((text) => el("button", { type: "button", onclick: () => act.send(text) }, text))),
+    el("p", { class: "soft" }, WELCOME),
+    el("div", { class: "samples" }, samples),
   );
 }
 
 function pager(turn, index, act) {
   if (turn.replies.length < 2) return null;
-  const to = (step, label, name) =>
-    tool(name, label, `${index}:${name}`, () => act.page(turn, turn.shown + step), { disabled: !turn.replies[turn.shown + step] });
-  return el("span", { class: "pager" }, to(-1, "Previous answer", "back"), `${turn.shown + 1} of ${turn.replies.length}`, to(1, "Next answer", "on"));
+  const to = (there, label, name) =>
+    tool(name, label, `${index}:${name}`, () => act.page(turn, there), { disabled: !turn.replies[there] });
+  const { shown, replies } = turn;
+  const [back, on] = [to(shown - 1, "Previous answer", "back"), to(shown + 1, "Next answer", "on")];
+  return el("span", { class: "pager" }, back, `${shown + 1} of ${replies.length}`, on);
 }
 
 function saved(reply, index, act) {
   if (!reply.rating) return null;
   const { reasons, comment, correction } = reply.rating;
   const more = reasons.length || comment || correction ? "Edit details" : "Add details";
-  return el("span", { class: "saved" }, "Saved ", el("button", { type: "button", class: "quiet", "data-focus": `${index}:details`, onclick: () => act.details(reply) }, more));
+  const open = { class: "quiet", "data-focus": `${index}:details`, onclick: () => act.details(reply) };
+  return el("span", { class: "saved" }, "Saved ", button(open, more));
 }
 
 function thumb(name, label, reply, index, act) {
@@ -52,24 +61,28 @@ function thumb(name, label, reply, index, act) {
   return tool(name, label, `${index}:${name}`, () => act.thumb(reply, name), more);
 }
 
+// Whether the answer that is shown was one of two to choose from.
+const isOfPair = (turn) => Boolean(turn.comparison) && turn.shown < 2;
 // Whether both sides of a choice stand side by side: until the conversation goes on.
-const isRevealed = (conversation, turn) => Boolean(turn.comparison) && turn.shown < 2 && turn === conversation.turns.at(-1);
+const isRevealed = (conversation, turn) => isOfPair(turn) && turn === conversation.turns.at(-1);
 
 function ending(conversation, turn, index, act) {
   const reply = turn.replies[turn.shown];
   const isLast = index === conversation.turns.length - 1;
   const finish = reply.finish === null ? "broken off" : FINISHES[reply.finish];
+  const by = { class: "tag version", title: "The version that wrote this answer" };
+  const copy = (event) => act.copy(reply, event.currentTarget);
   return el(
     "div",
     { class: "turn-end", role: "group", "aria-label": "About this answer" },
     thumb("up", "Good answer", reply, index, act),
     thumb("down", "Bad answer", reply, index, act),
     isLast && !runs(conversation) && tool("again", "Answer again", `${index}:again`, act.again),
-    navigator.clipboard && tool("copy", "Copy", `${index}:copy`, (event) => act.copy(reply, event.currentTarget)),
+    navigator.clipboard && tool("copy", "Copy", `${index}:copy`, copy),
     !isRevealed(conversation, turn) && pager(turn, index, act),
-    reply.model && el("span", { class: "tag version", title: "The version that wrote this answer" }, reply.model),
+    reply.model && el("span", by, reply.model),
     finish && el("span", { class: "tag warn" }, finish),
-    turn.comparison && !isLast && turn.shown < 2 && el("span", { class: "tag" }, shortVerdict(turn.comparison, turn.replies, turn.shown)),
+    isOfPair(turn) && !isLast && el("span", { class: "tag" }, shortVerdict(turn)),
     saved(reply, index, act),
   );
 }
@@ -78,7 +91,9 @@ function answer(conversation, turn, index, act) {
   const reply = turn.replies[turn.shown];
   const writing = runs(conversation)?.reply === reply;
   const by = reply.model ? `Answer by ${reply.model}` : "Answer";
-  const article = el("article", { class: "turn reply", tabindex: "-1", "aria-label": by, "data-index": index, "data-focus": `${index}:turn` }, el("h2", { class: "unseen" }, by));
+  const names = { "aria-label": by, "data-index": index, "data-focus": `${index}:turn` };
+  const heading = el("h2", { class: "unseen" }, by);
+  const article = el("article", { class: "turn reply", tabindex: "-1", ...names }, heading);
   if (isRevealed(conversation, turn)) {
     article.classList.add("pair");
     article.append(...revealedPair(turn, { goOn: (side) => act.page(turn, side) }));
@@ -99,7 +114,9 @@ function answer(conversation, turn, index, act) {
 
 function turnOf(conversation, turn, index, act) {
   if (turn.role === "assistant") return answer(conversation, turn, index, act);
-  if (turn.role === "pair") return openPair(turn, { choose: (choice) => act.choose(turn, choice), skip: () => act.skip(turn) });
+  if (turn.role === "pair") {
+    return openPair(turn, { choose: (choice) => act.choose(turn, choice), skip: () => act.skip(turn) });
+  }
   return el("article", { class: "turn said" }, el("h2", { class: "unseen" }, "You"), turn.text);
 }
 
@@ -111,16 +128,20 @@ function tail(conversation, act) {
   const waits = conversation.turns.at(-1)?.role === "user";
   if (!failed && !waits) return null;
   const message = failed?.message ?? "This message has no answer yet.";
+  const again = { "data-focus": "retry", onclick: () => act.retry(failed?.kind ?? "reply") };
   return el(
     "div",
     { class: failed ? "turn note bad failure" : "turn note failure", role: failed ? "alert" : null },
     el("p", {}, message),
-    el("button", { type: "button", "data-focus": "retry", onclick: () => act.retry(failed?.kind ?? "reply") }, failed ? "Try again" : "Answer now"),
+    button(again, failed ? "Try again" : "Answer now"),
   );
 }
 
 const atEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
 export const toEnd = () => box.scrollTo({ top: box.scrollHeight });
+// Two answers are read from their beginning.
+const topOf = (element) => element.getBoundingClientRect().top;
+const toStart = (element) => box.scrollBy({ top: topOf(element) - topOf(box) - 12 });
 
 export function render(conversation, act) {
   const focus = document.activeElement?.dataset?.focus;
@@ -129,9 +150,9 @@ export function render(conversation, act) {
   pen?.writer.end();
   pen = null;
   const turns = conversation.turns.map((turn, index) => turnOf(conversation, turn, index, act));
-  const content = turns.length || failure(conversation) ? el("div", { class: "turns" }, turns, tail(conversation, act)) : welcome(act);
-  box.replaceChildren(content);
-  if (focus && box.isConnected && document.activeElement === document.body) find(`[data-focus="${focus}"]`, box)?.focus();
+  const whole = () => el("div", { class: "turns" }, turns, tail(conversation, act));
+  box.replaceChildren(turns.length ? whole() : welcome(act));
+  if (focus && document.activeElement === document.body) find(`[data-focus="${focus}"]`, box)?.focus();
   if (follow) toEnd();
   else box.scrollTop = top;
 }
@@ -142,6 +163,13 @@ export function grew(reply) {
   const follow = atEnd();
   pen.writer.write(reply.text);
   if (follow) requestAnimationFrame(toEnd);
+}
+
+// A pair that has just come: the keys that choose act on it.
+export function focusPair() {
+  const pair = find(".pair", box);
+  pair?.focus({ preventScroll: true });
+  if (pair) toStart(pair);
 }
 
 // The answer that has the focus, else the last one.
