@@ -258,7 +258,7 @@ def _trial(trial: Object) -> list[tuple[str, str | None]]:
 def _thumbs(trial: Object, found: Object) -> str:
     parts = []
     for arm, version in (("challenger", trial["version"]), ("champion", trial["baseline"])):
-        up, down = found["approval"][arm]
+        up, down = found[arm]
         parts.append(f"{version} {up} of {up + down}")
     return f"{', '.join(parts)}; {found['probability']:.0%} likely to be higher (shown, not decided on)"
 

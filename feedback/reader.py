@@ -9,7 +9,7 @@ import orjson
 from redis import Redis
 
 from feedback import layout
-from feedback.types import Comparison, Completion, ImportedPrompt, Pair, Rating
+from feedback.types import Comparison, Completion, ImportedPrompt, Pair, Rating, Thumb
 
 START = "0-0"
 PAGE = 1000
@@ -58,6 +58,23 @@ class FeedbackReader:
         ratings = self._ratings([place for place in places if place.kind == "rating"])
         comparisons = self._comparisons([place for place in places if place.kind == "comparison"])
         return dict([*ratings, *comparisons])
+
+    def thumbs_before(self, cursor: str, count: int) -> dict[str, tuple[int, int]]:
+        """rater → thumbs (up, down) among the `count` events up to `cursor`, as they stood there."""
+        events: Any = self._redis.xrevrange(layout.EVENTS, max=cursor, count=count)
+        last: dict[Place, str | None] = {}
+        for _, event in events:
+            if event["kind"] == "comparison":
+                continue
+            body = orjson.loads(event["body"])
+            place = Place("rating", body["completion_id"], body["rater"])
+            last.setdefault(place, body.get("rating"))
+        found: dict[str, tuple[int, int]] = {}
+        for place, rating in last.items():
+            if rating is not None:
+                up, down = found.get(place.rater, (0, 0))
+                found[place.rater] = (up + 1, down) if rating == Thumb.up else (up, down + 1)
+        return found
 
     def mark(self, labels: int, place: str) -> None:
         """Remember that `labels` had been given up to `place`, so that `before` can draw from them evenly."""

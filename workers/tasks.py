@@ -16,11 +16,13 @@ from feedback.redis import connect
 from serving.dispatch import CONTROL_QUEUE, RUN_JOB, TRAIN_QUEUE, Dispatcher, producer
 from workers.cadence import Cadence
 from workers.jobs import Worker
+from workers.releasing import Releasing
 from workers.settings import WorkerSettings
 
 CHECK_UPDATE = "workers.check_update"
 RESCUE_JOBS = "workers.rescue_jobs"
 RESCUE_EVERY = 5.0
+CHECK_RELEASE = "workers.check_release"
 
 settings = WorkerSettings()
 app = producer(settings.broker_url)
@@ -33,6 +35,7 @@ app.conf.update(
         RUN_JOB: {"queue": TRAIN_QUEUE},
         CHECK_UPDATE: {"queue": CONTROL_QUEUE},
         RESCUE_JOBS: {"queue": CONTROL_QUEUE},
+        CHECK_RELEASE: {"queue": CONTROL_QUEUE},
     },
     beat_schedule={
         "check-update": {
@@ -45,12 +48,18 @@ app.conf.update(
             "schedule": RESCUE_EVERY,
             "options": {"expires": RESCUE_EVERY},
         },
+        "check-release": {
+            "task": CHECK_RELEASE,
+            "schedule": settings.release_every,
+            "options": {"expires": settings.release_every},
+        },
     },
 )
 redis = connect(settings.redis_url)
 dispatcher = Dispatcher(app)
 worker = Worker(redis, settings, dispatcher)
 cadence = Cadence(redis, settings, dispatcher)
+releasing = Releasing(redis, settings)
 
 
 @app.task(name=RUN_JOB)
@@ -66,6 +75,11 @@ def check_update() -> None:
 @app.task(name=RESCUE_JOBS)
 def rescue_jobs() -> None:
     cadence.rescue()
+
+
+@app.task(name=CHECK_RELEASE)
+def check_release() -> None:
+    releasing.check()
 
 
 @worker_shutting_down.connect

@@ -10,18 +10,22 @@ from feedback.types import Comparison, Thumb, Winner
 from serving.releases import Trial
 from serving.sequential import Voice
 
+BEFORE = 20_000  # events that tell how lenient a rater was
+
 
 class Voices:
     """Reads only what is new at each look; after a restart from the trial's beginning.
 
     What counts is what chance dealt out: thumbs on replies that the router gave to a version since the trial
-    began, and blind pairs of the two. A changed mind counts once, a withdrawn one not at all.
+    began, and blind pairs of the two. A changed mind counts once, a withdrawn one not at all. What a rater
+    said before tells how lenient they are.
     """
 
     def __init__(self, redis: Redis, trial: Trial) -> None:
         self._reader = FeedbackReader(redis)
         self._trial = trial
         self._place = trial.place
+        self._before = self._reader.thumbs_before(trial.place, BEFORE)
         self._said: dict[Place, Said | None] = {}
 
     def read(self) -> list[Voice]:
@@ -33,7 +37,8 @@ class Voices:
         found = self._reader.standing(places)
         self._said |= {place: found.get(place) for place in places}
         self._place = until
-        return list(heard(self._trial, filter(None, self._said.values())).values())
+        found = heard(self._trial, filter(None, self._said.values()))
+        return [replace(voice, before=self._before.get(rater, (0, 0))) for rater, voice in found.items()]
 
 
 def heard(trial: Trial, said: Iterable[Said]) -> dict[str, Voice]:
@@ -64,8 +69,9 @@ def _with(voice: Voice, trial: Trial, said: Said) -> Voice:
 
 def _with_choice(voice: Voice, trial: Trial, said: Said, winner: Winner) -> Voice:
     pair = said.pair
-    named = pair is None or pair.expires is None
-    if named or {pair.policy_a, pair.policy_b} != {trial.version, trial.baseline}:
+    if pair is None or pair.expires is None:  # not blind: the rater named the two
+        return voice
+    if {pair.policy_a, pair.policy_b} != {trial.version, trial.baseline}:
         return voice
     if winner in (Winner.tie, Winner.both_bad):
         return replace(voice, ties=voice.ties + 1)

@@ -133,3 +133,18 @@ async def test_what_was_said_before_the_trial_is_not_read(store, redis):
     await rate(store, reply("1", "policy-v2"), "up")
     later = Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, FeedbackReader(redis).cursor(), {})
     assert Voices(redis, later).read() == []
+
+
+async def test_what_a_rater_said_before_tells_how_lenient_they_are(store, redis):
+    for number, thumb in enumerate(["up", "down", "down", "up"]):
+        await rate(store, reply(f"old-{number}", "policy-v0"), thumb)
+    await rate(store, reply("old-0", "policy-v0"), "down")
+    await store.withdraw("old-3", "ann")
+    place = FeedbackReader(redis).cursor()
+    await rate(store, reply("1", "policy-v2"), "up")
+    await rate(store, reply("2", "policy-v2"), "up", rater="bob")
+    trial = Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, place, {})
+    assert Voices(redis, trial).read() == [
+        Voice(challenger=(1, 0), before=(0, 3)),
+        Voice(challenger=(1, 0)),
+    ]

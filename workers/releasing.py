@@ -1,0 +1,98 @@
+"""The verdict on what is on trial, and what follows from it. Light; on the `control` queue."""
+
+import logging
+import time
+from typing import Any
+
+from redis import Redis
+
+from serving.errors import Conflict
+from serving.registry import Registry
+from serving.releases import WHO, Mode, Release, Releases, Trial, Undecided
+from serving.sequential import Outcome, Replies, Rule, Tally, Verdict, verdict
+from serving.served import Sums, read_served
+from workers.settings import WorkerSettings
+from workers.voices import Voices
+
+log = logging.getLogger(__name__)
+
+
+class Releasing:
+    def __init__(self, redis: Redis, settings: WorkerSettings) -> None:
+        self._redis = redis
+        self._registry = Registry(redis, settings.home)
+        self._releases = Releases(redis, settings.release_rules)
+        self._heard: tuple[str, Voices] | None = None
+
+    def check(self) -> Release:
+        """Look at the trial, and act where it is decided. Whoever moved the champion meanwhile was first."""
+        release = self._releases.settle()
+        if release.trial is None:
+            self._heard = None
+            return release
+        found = self._verdict(release.trial)
+        try:
+            decide = self._canary if release.trial.kind == "canary" else self._watch
+            decide(release, release.trial, found)
+        except Conflict as error:
+            log.info("%s: %s", release.trial.version, error)
+        return self._releases.settle()
+
+    def _canary(self, release: Release, trial: Trial, found: Verdict) -> None:
+        rules, reason, asks = release.rules, found.reason, None
+        if found.outcome is Outcome.failed and not rules.pinned:
+            self._note(trial, found)
+            self._releases.end(WHO, reason, trial, "fail")
+            return
+        decided = found.outcome is Outcome.successful
+        undecided = found.outcome is Outcome.inconclusive
+        if trial.asks is None and not rules.pinned:
+            if (decided and rules.mode in (Mode.auto, Mode.at_once)) or (
+                undecided and rules.undecided is Undecided.promote
+            ):
+                self._note(trial, found)
+                self._registry.promote(trial.version, who=WHO, why=reason, instead_of=trial.baseline)
+                return
+            if undecided and rules.undecided is Undecided.abort:
+                self._note(trial, found)
+                self._releases.end(WHO, reason, trial, "fail")
+                return
+            asks = reason if decided or undecided else None
+        self._note(trial, found, asks)
+
+    def _watch(self, release: Release, trial: Trial, found: Verdict) -> None:
+        self._note(trial, found)
+        if release.rules.pinned:
+            return
+        if found.outcome is Outcome.failed:
+            self._registry.roll_back(trial.baseline, who=WHO, why=found.reason)
+        elif time.time() >= trial.ends:
+            self._releases.end(WHO, "nothing spoke against it", trial, "end")
+
+    def _verdict(self, trial: Trial) -> Verdict:
+        if self._heard is None or self._heard[0] != trial.key:
+            self._heard = (trial.key, Voices(self._redis, trial))
+        return verdict(
+            self._heard[1].read(),
+            champion=self._replies(trial, trial.baseline),
+            challenger=self._replies(trial, trial.version),
+            elapsed=time.time() - trial.started,
+            rule=Rule(deadline=trial.ends - trial.started),
+        )
+
+    def _replies(self, trial: Trial, version: str) -> Replies:
+        return replies_of(read_served(self._redis, version).less(Sums(**trial.served[version])))
+
+    def _note(self, trial: Trial, found: Verdict, asks: str | None = None) -> None:
+        evidence: dict[str, Any] = {**found.as_dict(), "looked": time.time()}
+        self._releases.note(trial, evidence, asks)
+
+
+def replies_of(sums: Sums) -> Replies:
+    """The guards' figures of a version, from its sums."""
+    return Replies(
+        broken=Tally(round(sums.replies), sums.broken, sums.broken),
+        first_token=Tally(round(sums.seen), sums.first_token, sums.first_token_2),
+        length=Tally(round(sums.whole), sums.tokens, sums.tokens_2),
+        refused=Tally(round(sums.whole), sums.refused, sums.refused),
+    )
