@@ -1,33 +1,15 @@
-"""Counters per policy version, as the dashboards draw them. Sync: costs the same at any number of ratings."""
+"""Counters as the dashboards draw them. Sync: a look costs the same at any number of ratings."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from redis import Redis
 
 from feedback import layout
+from feedback.filters import EVERYTHING, Filter, Window
+from feedback.tally import Counts, Tally, tally
 
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    completions: int = 0
-    broken: int = 0
-    tokens: int = 0
-    up: int = 0
-    down: int = 0
-    wins: int = 0
-    losses: int = 0
-    ties: int = 0
-    both_bad: int = 0
-
-    @property
-    def approval(self) -> float | None:
-        """Share of thumbs that are up; None without thumbs."""
-        thumbs = self.up + self.down
-        return self.up / thumbs if thumbs else None
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        return {**asdict(self), "approval": self.approval}
+MOST_RATERS = 10
 
 
 class Stats:
@@ -38,24 +20,81 @@ class Stats:
         """Labels ever given."""
         return int(self._redis.get(layout.LABELS) or 0)
 
+    def tags(self) -> list[str]:
+        """The tags that have counters of their own."""
+        return sorted(str(tag) for tag in self._redis.smembers(layout.TAGS))
+
     def policies(self) -> dict[str, Counts]:
-        """Totals by policy version."""
-        seen = sorted((str(policy) for policy in self._redis.smembers(layout.SEEN)), key=_number)
-        return dict(zip(seen, self._counts(layout.count_key(policy) for policy in seen), strict=True))
+        """Totals by policy version, since ever."""
+        return _versions(self.total())
+
+    def total(self, only: Filter = EVERYTHING) -> Tally:
+        """What all that stands comes to."""
+        return tally(self._hashes([layout.totals_key(only.tag)]), only)
+
+    def totals_by_tag(self) -> dict[str, Tally]:
+        tags = self.tags()
+        found = self._hashes([layout.totals_key(tag) for tag in tags])
+        return {tag: tally([counters]) for tag, counters in zip(tags, found, strict=True)}
 
     def hours(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """(Unix second at which the hour starts, counters) for each hour of [since, until)."""
-        first = int(since - since % 3600)
-        hours = range(first, int(until) + 1, 3600)
-        return list(zip(hours, self._counts(layout.count_key(policy, hour) for hour in hours), strict=True))
+        starts = range(int(since - since % layout.HOUR), int(until) + 1, layout.HOUR)
+        found = self._hashes([layout.hour_key(start) for start in starts])
+        return _of_policy(policy, starts, found)
 
-    def _counts(self, keys: Iterable[str]) -> list[Counts]:
+    def days(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
+        """The same by UTC days."""
+        starts = range(int(since - since % layout.DAY), int(until) + 1, layout.DAY)
+        found = self._hashes([layout.day_key(start) for start in starts])
+        return _of_policy(policy, starts, found)
+
+    def counters(self, window: Window, tag: str | None) -> dict[int, Mapping[str, str]]:
+        """The raw counters of each hour or day of a window, by its start."""
+        key = layout.hour_key if window.unit == "hour" else layout.day_key
+        starts = window.starts()
+        return dict(zip(starts, self._hashes([key(start, tag) for start in starts]), strict=True))
+
+    def raters(self, days: Iterable[int] | None = None) -> list[tuple[str, int]]:
+        """Who gave the most labels, and how many; since ever, or on some days.
+
+        Of each day the first 5 · MOST_RATERS are looked at, so of many days it is at least so many.
+        """
+        keys = [layout.RATERS] if days is None else [layout.raters_key(day) for day in days]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.zrevrange(key, 0, 5 * MOST_RATERS - 1, withscores=True)
+            found: list[Any] = pipe.execute()
+        sums: dict[str, int] = {}
+        for day in found:
+            for rater, labels in day:
+                sums[str(rater)] = sums.get(str(rater), 0) + int(labels)
+        loudest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+        return loudest[:MOST_RATERS]
+
+    def _hashes(self, keys: Sequence[str]) -> list[Mapping[str, str]]:
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hgetall(key)
-            found = pipe.execute()
-        return [Counts(**{name: int(value) for name, value in fields.items()}) for fields in found]
+            found: list[Mapping[str, str]] = pipe.execute()
+        return found
 
 
-def _number(policy: str) -> int:
-    return int(policy.rpartition("-v")[2])
+def _versions(found: Tally) -> dict[str, Counts]:
+    """By version of ours, oldest first."""
+    ours = [policy for policy in found.policies if policy != layout.IMPORTED]
+    return {policy: found.policies[policy] for policy in sorted(ours, key=number_of)}
+
+
+def _of_policy(
+    policy: str, starts: Sequence[int], found: Sequence[Mapping[str, str]]
+) -> list[tuple[int, Counts]]:
+    only = Filter(versions=frozenset([policy]))
+    sums = [tally([counters], only).policies for counters in found]
+    return [(start, by_policy.get(policy, Counts())) for start, by_policy in zip(starts, sums, strict=True)]
+
+
+def number_of(policy: str) -> tuple[int, str]:
+    """The order of versions: by number; what has none, first."""
+    number = policy.rpartition("-v")[2]
+    return (int(number) if number.isdecimal() else -1, policy)

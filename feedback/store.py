@@ -9,11 +9,11 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from feedback import layout
+from feedback import layout, scripts
 from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
 from feedback.imports import Entry
 from feedback.redis import patiently
-from feedback.types import Comparison, Completion, Pair, Rating, Winner, content_hash, now
+from feedback.types import Comparison, Completion, Opened, Pair, Rating, Winner, content_hash, now, tag_of
 
 # A reply's log entry is at most one flush behind its last byte, on whichever gateway wrote it.
 FLUSH_WAIT = 1.5
@@ -33,17 +33,19 @@ class FeedbackStore:
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
-        self._log = redis.register_script(layout.LOG)
-        self._open = redis.register_script(layout.OPEN)
-        self._rate = redis.register_script(layout.RATE)
-        self._withdraw = redis.register_script(layout.WITHDRAW)
-        self._compare = redis.register_script(layout.COMPARE)
-        self._import = redis.register_script(layout.IMPORT)
+        self._log = redis.register_script(scripts.LOG)
+        self._open = redis.register_script(scripts.OPEN)
+        self._rate = redis.register_script(scripts.RATE)
+        self._withdraw = redis.register_script(scripts.WITHDRAW)
+        self._compare = redis.register_script(scripts.COMPARE)
+        self._import = redis.register_script(scripts.IMPORT)
         self._waits_for_disk: bool | None = None
 
-    async def open(self, begun: Iterable[tuple[str, str, str]]) -> None:
-        """Make (completion id, policy, user) rateable before the reply is logged."""
-        args = [str(layout.OPEN_TTL), *(part for opened in begun for part in opened)]
+    async def open(self, begun: Iterable[Opened]) -> None:
+        """Make completions rateable before their replies are logged."""
+        args = [str(layout.OPEN_TTL)]
+        for opened in begun:
+            args += (opened.id, opened.policy, opened.user or "", repr(opened.created), opened.tag or "")
         if len(args) > 1:
             await self._open(args=args)
 
@@ -60,6 +62,7 @@ class FeedbackStore:
                 repr(completion.created),
                 str(completion.completion_tokens),
                 "0" if completion.finish_reason else "1",
+                tag_of(completion.metadata) or "",
             )
         if args:
             await self._log(args=args)
@@ -146,7 +149,8 @@ class FeedbackStore:
     async def compare(self, pair: Pair, comparison: Comparison) -> None:
         """Store a comparison in place of this rater's last one on the same pair."""
         answer: list[str | bytes] = [pair.id, comparison.rater, comparison.to_json()]
-        args = [*answer, pair.to_json(), pair.policy_a, pair.policy_b]
+        way = "named" if pair.expires is None else "blind"
+        args = [*answer, pair.to_json(), way, pair.policy_a, pair.policy_b, pair.a, pair.b]
         await patiently(lambda: self._durably(self._compare, args))
 
     async def bring_in(self, entries: Sequence[Entry], dry_run: bool = False) -> list[bool]:
@@ -203,7 +207,7 @@ class FeedbackStore:
 
 
 def _import_args(entry: Entry) -> list[str | bytes]:
-    """One line as `layout.IMPORT` takes it."""
+    """One line as `scripts.IMPORT` takes it."""
     kind = "prompt" if entry.label is None else "rating" if entry.pair is None else "comparison"
     args: list[str | bytes] = [kind, content_hash(entry.prompt.messages), entry.prompt.to_json()]
     for completion in entry.completions:

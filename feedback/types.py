@@ -3,16 +3,21 @@
 import hashlib
 import time
 import uuid
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Reasons = Annotated[
+    list[Reason], Field(max_length=20), AfterValidator(lambda given: list(dict.fromkeys(given)))
+]
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 Source = Literal["human", "import"]
+TAG_LENGTH = 40
 
 
 class Thumb(StrEnum):
@@ -60,6 +65,17 @@ class Completion(Frozen):
     @property
     def trainable(self) -> bool:
         return self.messages is not None and bool(self.reply) and self.finish_reason in ("stop", "length")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A reply that has begun: what a rating has to know of it before it is logged."""
+
+    id: str
+    policy: str
+    user: str | None
+    created: float
+    tag: str | None = None
 
 
 class Rating(Frozen):
@@ -124,7 +140,7 @@ class ImportedPrompt(Frozen):
 class FeedbackRequest(Frozen):
     completion_id: Identifier
     rating: Thumb
-    reasons: list[Reason] = Field([], max_length=20)
+    reasons: Reasons = []
     comment: Text | None = None
     correction: Text | None = None
     user: Identifier | None = None
@@ -138,7 +154,7 @@ class ComparisonRequest(Frozen):
     chosen: Identifier | None = None
     rejected: Identifier | None = None
     strength: float = Field(0.0, ge=0, le=1, description="0: hardly better, 1: far better")
-    reasons: list[Reason] = Field([], max_length=20)
+    reasons: Reasons = []
     comment: Text | None = None
     user: Identifier | None = None
 
@@ -167,6 +183,15 @@ def now() -> float:
 def content_hash(value: object) -> str:
     """A stable name for a JSON value: 32 hex digits of SHA-256 over its sorted form."""
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def tag_of(metadata: dict[str, Any]) -> str | None:
+    """What the caller's `metadata.tag` says: a word or two, such as the place in a product that a chat comes
+    from, by which feedback can be looked at. White space counts as one space; anything else that cannot be
+    one line of at most TAG_LENGTH characters is no tag."""
+    given = metadata.get("tag")
+    tag = " ".join(given.split()) if isinstance(given, str) else ""
+    return tag if tag.isprintable() and 0 < len(tag) <= TAG_LENGTH else None
 
 
 def conversation_of(messages: list[Any], metadata: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from feedback.pages.assets import assets_router
 from feedback.pages.renderer import Pages
+from feedback.recount import Recount, keep_recounting
 from feedback.redis import connect, connect_async
 from feedback.routes import feedback_router
 from feedback.stats import Stats
@@ -60,7 +61,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
     releases = Releases(redis, settings.release_rules)
     store, metrics, key_view = FeedbackStore(async_redis), Metrics(), KeyView()
     sessions, session_view = Sessions(redis), SessionView(settings.session_hours * 3600)
-    fleet = Fleet()
+    fleet, recount = Fleet(), Recount(redis)
     router = Router(fleet)
     chat_log = ChatLog(store, ServedSums(async_redis), metrics, settings.log_buffer)
     chat = Chat(router, fleet, chat_log, metrics)
@@ -96,6 +97,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
                     watch.keep_fresh,
                     lambda: fleet.keep_mending(settings.refresh),
                     chat_log.keep_flushing,
+                    lambda: keep_recounting(recount),
                 )
             ]
             try:

@@ -114,7 +114,7 @@ class Chat:
     @asynccontextmanager
     async def _engine_reply(self, served: Served) -> AsyncIterator[Begun]:
         """The engine's response and what it began with; logs and counts what becomes of the reply."""
-        self._log.begun(served.id, served.version, served.request.user)
+        self._log.begun(served.opened)
         start = time.perf_counter()
         outcome, failed = "failed", True
         try:

@@ -7,7 +7,7 @@ from collections import deque
 from redis.exceptions import RedisError
 
 from feedback.store import FeedbackStore
-from feedback.types import Completion
+from feedback.types import Completion, Opened
 from serving.completions import Served, completions_of
 from serving.metrics import Metrics
 from serving.served import ServedSums
@@ -30,16 +30,16 @@ class ChatLog:
         self._tally = tally
         self._metrics = metrics
         self._capacity = capacity
-        self._begun: dict[str, tuple[str, str, str]] = {}
+        self._begun: dict[str, Opened] = {}
         self._ended: deque[Served] = deque()
         self._failed: list[str] = []
         self._batch: list[Completion] = []
         self._nudge = asyncio.Event()
 
-    def begun(self, completion_id: str, version: str, user: str | None) -> None:
+    def begun(self, opened: Opened) -> None:
         """A reply is about to be served: from now on it can be rated."""
         if len(self._begun) < self._capacity:
-            self._begun[completion_id] = (completion_id, version, user or "")
+            self._begun[opened.id] = opened
         self._nudge.set()
 
     def ended(self, served: Served) -> None:
@@ -81,8 +81,8 @@ class ChatLog:
         opened = list(self._begun.values())
         if opened:
             await self._store.open(opened)
-            for completion_id, _, _ in opened:
-                self._begun.pop(completion_id, None)
+            for begun in opened:
+                self._begun.pop(begun.id, None)
         while self._batch or self._ended:
             while self._ended and len(self._batch) < BATCH:
                 self._batch += self._entries(self._ended.popleft())

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from feedback.types import Completion, conversation_of
+from feedback.types import Completion, Opened, conversation_of, tag_of
 from serving.errors import BadRequest
 
 MAX_CHOICES = 16
@@ -79,6 +79,12 @@ class Served:
     def routed(self) -> bool:
         """Whether the router alone chose the version. Of a pair both sides are shown."""
         return self.request.model == ANY and self.pair_id is None
+
+    @property
+    def opened(self) -> Opened:
+        """What is known of it as it begins."""
+        tag = tag_of(self.request.metadata) if self.request.store else None
+        return Opened(self.id, self.version, self.request.user, self.created, tag)
 
 
 def read_object(raw: bytes) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import redis as redis_client
 from feedback import layout
 from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
 from feedback.redis import connect, connect_async
-from feedback.stats import Counts, Stats
+from feedback.stats import Stats
 from feedback.store import FeedbackStore
-from feedback.types import Comparison, Completion, Pair, Rating, Thumb, Winner
+from feedback.tally import Counts
+from feedback.types import Comparison, Completion, Opened, Pair, Rating, Thumb, Winner
 from tests.servers import ValkeyProcess, free_port
 
 HOUR = 3600
@@ -41,6 +42,10 @@ def completion(id_: str, policy: str = "policy-v0", **more: object) -> Completio
     return Completion(
         id=id_, policy=policy, key_id="k", conversation="c", created=TEN + 5.5, duration=1.0, **fields
     )
+
+
+def opened(id_: str, policy: str = "policy-v0", user: str | None = None) -> Opened:
+    return Opened(id_, policy, user, TEN + 5.5)
 
 
 def rating(id_: str, thumb: str, rater: str = "ann", at: float = TEN) -> Rating:
@@ -124,19 +129,19 @@ async def test_a_thumb_waits_for_its_completion(store, stats):
 
 
 async def test_a_reply_that_has_begun_can_be_rated_and_knows_its_user(store, stats):
-    await store.open([("chatcmpl-1", "policy-v1", "ann")])
+    await store.open([opened("chatcmpl-1", "policy-v1", "ann")])
     assert await store.user_of("chatcmpl-1") == "ann"
     assert await store.rate(rating("chatcmpl-1", "up")) == "policy-v1"
     with pytest.raises(UnknownCompletion):
         await store.completion("chatcmpl-1")
     await store.log([completion("chatcmpl-1", policy="policy-v1", user="ann")])
-    await store.open([("chatcmpl-1", "policy-v9", "eve")])
+    await store.open([opened("chatcmpl-1", "policy-v9", "eve")])
     assert await store.user_of("chatcmpl-1") == "ann"
-    assert stats.policies() == {"policy-v1": Counts(completions=1, tokens=3, up=1)}
+    assert stats.policies() == {"policy-v1": Counts(completions=1, tokens=3, rated=1, up=1)}
 
 
 async def test_a_reply_that_never_ends_is_forgotten_but_a_logged_one_is_kept(store, redis):
-    await store.open([("chatcmpl-1", "policy-v0", ""), ("chatcmpl-2", "policy-v0", "")])
+    await store.open([opened("chatcmpl-1"), opened("chatcmpl-2")])
     await store.log([completion("chatcmpl-2")])
     assert 0 < redis.ttl(layout.completion_key("chatcmpl-1")) <= layout.OPEN_TTL
     assert redis.ttl(layout.completion_key("chatcmpl-2")) == -1

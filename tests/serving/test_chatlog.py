@@ -7,7 +7,7 @@ import orjson
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from feedback.types import Completion
+from feedback.types import Completion, Opened
 from serving.chatlog import ChatLog
 from serving.completions import Served, completions_of, read_chat
 from serving.metrics import Metrics
@@ -115,12 +115,12 @@ async def test_one_reply_that_cannot_be_read_holds_up_no_other(log, store, metri
 
 
 async def test_what_has_begun_is_opened_and_what_was_refused_is_not(log, store):
-    log.begun("chatcmpl-1", "policy-v0", "ann")
-    log.begun("chatcmpl-2", "policy-v0", None)
+    log.begun(Opened("chatcmpl-1", "policy-v0", "ann", 1.0))
+    log.begun(Opened("chatcmpl-2", "policy-v0", None, 1.0))
     log.refused(served(2), failed=False)
     await log.flush()
     await log.flush()
-    assert store.opened == [("chatcmpl-1", "policy-v0", "ann")]
+    assert store.opened == [Opened("chatcmpl-1", "policy-v0", "ann", 1.0)]
 
 
 def test_what_is_not_to_be_stored_leaves_no_word_behind():
