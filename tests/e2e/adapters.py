@@ -1,7 +1,7 @@
 """Policy adapters made by hand, for tests of publishing: `python -m tests.e2e.adapters BASE_MODEL DIR KIND`.
 
-KIND: `good` (changed a little, with a true probe), `nan`, `foreign` (modules of another model), or
-`unwrapped` (modules that the engine was not told of).
+KIND: `good` (changed a little, with a true probe), `worse` (changed so much that it babbles), `nan`,
+`foreign` (modules of another model), or `unwrapped` (modules that the engine was not told of).
 """
 
 import json
@@ -24,7 +24,7 @@ def main(base_model: str, folder: Path, kind: str) -> None:
     model = load_policy(base_model, None, 8, UNWRAPPED if kind == "unwrapped" else TARGETS)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.01)
+            torch.nn.init.normal_(parameter, std=0.3 if kind == "worse" else 0.01)
     model.eval()
     model.save_pretrained(folder / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(base_model)

@@ -215,7 +215,7 @@ def publish_adapter(stack: Stack, folder: Path, adapter: Path, probe: Path) -> s
         }
         done = subprocess.run(
             [sys.executable, "-m", "workers.stages.publish", str(folder)],
-            env={**os.environ, **wiring},
+            env={**os.environ, **AT_ONCE, **wiring},
             cwd=ROOT,
             capture_output=True,
             text=True,
