@@ -24,6 +24,7 @@ SHARE_SCALE = 0.05  # the excess of a share that guards are tuned to see
 RATIO_SCALE = 0.25  # and the excess of a ratio, as a logarithm
 LEAST_VARIANCE = 1e-12  # of replies that are all alike
 LARGEST_LOG = 700.0  # beyond it exp overflows
+ROUNDING = 1e-9
 
 
 class Outcome(StrEnum):
@@ -404,7 +405,7 @@ class _Heard:
 def _thumbs(voices: Sequence[Voice], rule: Rule) -> _Estimate | None:
     heard = [_Heard.of(voice, rule.correlation) for voice in voices]
     raters = min(_even([each.weight(arm, arm) for each in heard]) for arm in (0, 1))
-    if raters < rule.least_raters:
+    if raters < rule.least_raters - ROUNDING:
         return None
     a = [[math.fsum(each.weight(j, k) for each in heard) for k in range(3)] for j in range(3)]
     b = [math.fsum(each.score(j) for each in heard) for j in range(3)]
@@ -437,7 +438,7 @@ def _pairs(voices: Sequence[Voice], rule: Rule) -> _Estimate | None:
     shrunk = [1 / (1 + (n - 1) * rule.correlation) for n in choices]
     weights = [n * factor for n, factor in zip(choices, shrunk, strict=True)]
     raters = _even(weights)
-    if raters < rule.least_raters:
+    if raters < rule.least_raters - ROUNDING:
         return None
     total = math.fsum(weights)
     leads = [f * (voice.wins - voice.losses) / 2 for f, voice in zip(shrunk, voices, strict=True)]
@@ -504,7 +505,7 @@ def _exp(logarithm: float) -> float:
 
 
 def _log_tilted(z: float) -> float:
-    """z²/2 + log Φ(z); it grows with z. Far down Φ(z) is its tail's first term."""
-    if z < -25:
-        return -math.log(-z * math.sqrt(2 * math.pi))
+    """z²/2 + log Φ(z); it grows with z. Far down, where erfc is 0, Φ is the first terms of its tail."""
+    if z < -30:
+        return math.log1p(-1 / z**2) - math.log(-z * math.sqrt(2 * math.pi))
     return z * z / 2 + math.log(math.erfc(-z / math.sqrt(2)) / 2)
