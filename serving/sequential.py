@@ -205,11 +205,13 @@ def lead_of(voices: Iterable[Voice], rule: Rule) -> Lead | None:
     Pairs: δ = Σvᵢdᵢ/Σvᵢ, d half of the mean of +1, 0 and -1, v the same weight. Half, since by Bradley and
     Terry (1952) a small gap q in quality moves a thumb from 1/2 by q/4 and a choice's mean by q/2.
 
-    Together they are weighted by the inverse of the variances that the working model gives them, which take
-    both arms together and so cannot lean to one. The variance is the sandwich over raters, Σφᵢ²·k/(k-1), with
-    φᵢ a rater's influence on the whole and k the raters of the arm with fewest: right whatever r is, and
-    whatever thumbs and choices of one rater have in common. It is never taken for less than the working
-    model's: of a small arm that is nearly all thumbs up the sandwich believes too much.
+    Together they are weighted by the inverse of the variances that the working model gives them: A⁻¹ times
+    the dispersion of raters, Σ(1'(bᵢ-Aᵢμ))²/1'A1 (as in quasi-likelihood: McCullagh and Nelder 1989,
+    "Generalized linear models", ch. 9), with one rater added who is half off. It is taken over all arms at
+    once, and so cannot lean to one. The variance is the sandwich over raters, Σφᵢ²·k/(k-1), with φᵢ a
+    rater's influence on the whole and k the raters of the arm with fewest: right whatever r is, and whatever
+    thumbs and choices of one rater have in common. It is never taken for less than the working model's: of a
+    small arm that is nearly all thumbs up the sandwich believes too much.
     """
     spoken = list(voices)
     thumbs, pairs = _thumbs(spoken, rule), _pairs(spoken, rule)
@@ -410,12 +412,13 @@ def _thumbs(voices: Sequence[Voice], rule: Rule) -> _Estimate | None:
     a = [[math.fsum(each.weight(j, k) for each in heard) for k in range(3)] for j in range(3)]
     b = [math.fsum(each.score(j) for each in heard) for j in range(3)]
     means, contrast = _solve(a, b)
-    rest = 1 - rule.correlation
-    approval = (sum(b) / rest + 1) / (sum(map(sum, a)) / rest + 2)
+    lone = 1 - rule.correlation  # the weight of a single thumb
+    off = math.fsum(each.influence(means, (1, 1, 1)) ** 2 for each in heard)
+    dispersion = (off + lone**2 / 4) / (math.fsum(map(sum, a)) + lone)
     return _Estimate(
         lead=means[1] - means[0],
         influences=[each.influence(means, contrast) for each in heard],
-        working=approval * (1 - approval) * rest * (contrast[1] - contrast[0]),
+        working=dispersion * (contrast[1] - contrast[0]),
         raters=raters,
     )
 
@@ -442,12 +445,12 @@ def _pairs(voices: Sequence[Voice], rule: Rule) -> _Estimate | None:
         return None
     total = math.fsum(weights)
     leads = [f * (voice.wins - voice.losses) / 2 for f, voice in zip(shrunk, voices, strict=True)]
-    decided = math.fsum(f * (voice.wins + voice.losses) for f, voice in zip(shrunk, voices, strict=True))
     lead = math.fsum(leads) / total
+    dispersion = (math.fsum(part**2 for part in leads) + 1 / 4) / (total + 1)
     return _Estimate(
         lead=lead,
         influences=[(part - weight * lead) / total for part, weight in zip(leads, weights, strict=True)],
-        working=(decided + 1) / (total + 2) / (4 * total),
+        working=dispersion / total,
         raters=raters,
     )
 

@@ -193,7 +193,7 @@ def activity(votes: str, horizon: int, dice: np.random.Generator) -> tuple[Ints,
     return 1 + dice.poisson(rates), 1 + dice.poisson(rates)
 
 
-COUNTS = 7  # thumbs and thumbs up of champion and challenger; choices, their sum, and those that were no tie
+COUNTS = 6  # thumbs and thumbs up of champion and challenger; choices and their sum
 TERMS = 11  # A of thumbs (00, 01, 11, 02, 12, 22), its b (0, 1, 2); weight and weighted lead of choices
 UPPER = np.triu_indices(TERMS)
 
@@ -229,7 +229,6 @@ def counts_of(canary: Canary) -> tuple[Floats, Floats]:
     for kind in (0, 1, PAIR):
         given[:, 2 * kind] = canary.kind == kind
         given[:, 2 * kind + 1] = canary.said * (canary.kind == kind)
-    given[:, 6] = (canary.kind == PAIR) & (canary.said != 0)
     order = np.argsort(canary.rater, kind="stable")
     rater, sums = canary.rater[order], np.cumsum(given[order], axis=0)
     first = np.flatnonzero(np.r_[True, rater[1:] != rater[:-1]])
@@ -240,8 +239,8 @@ def counts_of(canary: Canary) -> tuple[Floats, Floats]:
 
 
 def terms_of(counts: Floats, past: Floats, correlation: float) -> Floats:
-    """(TERMS + 1, ratings): the last is the weight of choices that were no tie."""
-    n0, up0, n1, up1, choices, wins, decided = counts.T
+    """(TERMS, ratings)"""
+    n0, up0, n1, up1, choices, wins = counts.T
     n2, up2 = past.T
     shrunk = correlation / (1 + (n0 + n1 + n2 - 1) * correlation)
     common = shrunk * (up0 + up1 + up2)
@@ -251,11 +250,11 @@ def terms_of(counts: Floats, past: Floats, correlation: float) -> Floats:
         *(-shrunk * n0 * n2, -shrunk * n1 * n2, n2 - shrunk * n2 * n2),
         *(up0 - n0 * common, up1 - n1 * common, up2 - n2 * common),
     ]
-    return np.stack([*thumbs, weight * choices, weight * wins / 2, weight * decided])
+    return np.stack([*thumbs, weight * choices, weight * wins / 2])
 
 
 def _course(sums: Floats, square: Floats, rule: Rule) -> Course:
-    a00, a01, a11, a02, a12, a22, b0, b1, b2, weight, leads, decided = sums
+    a00, a01, a11, a02, a12, a22, b0, b1, b2, weight, leads = sums
     evenly = [np.nan_to_num(total**2 / square[n, n]) for n, total in ((0, a00), (2, a11), (9, weight))]
     raters = np.minimum(evenly[0], evenly[1])
     least = rule.least_raters - ROUNDING
@@ -268,26 +267,37 @@ def _course(sums: Floats, square: Floats, rule: Rule) -> Course:
     mean2 = np.where(a22 > 0, b2 / a22, 0) - share0 * mean0 - share1 * mean1
     c0, c1 = -(r11 + r01) / det, (r00 + r01) / det
     c2 = -c0 * share0 - c1 * share1
-    rest = 1 - rule.correlation
-    approval = ((b0 + b1 + b2) / rest + 1) / ((a00 + a11 + a22 + 2 * (a01 + a02 + a12)) / rest + 2)
-    precise = np.where(rated, 1 / (approval * (1 - approval) * rest * (c1 - c0)), 0)
-    sure = np.where(chosen, 4 * weight * (weight + 2) / (decided + 1), 0)
+    lone, one = 1 - rule.correlation, np.ones_like(mean0)
+    off = _squared(_of_thumbs((mean0, mean1, mean2), (one, one, one)), square)
+    dispersion = (off + lone**2 / 4) / (a00 + a11 + a22 + 2 * (a01 + a02 + a12) + lone)
+    precise = np.where(rated, 1 / (dispersion * (c1 - c0)), 0)
+    sure = np.where(chosen, weight * (weight + 1) / (square[10, 10] + 1 / 4), 0)
     precision, choice = precise + sure, np.nan_to_num(leads / weight)
     lead = (precise * np.nan_to_num(mean1 - mean0) + sure * choice) / precision
-    none = np.zeros_like(lead)
-    of_thumbs = [
-        *(-c0 * mean0, -c0 * mean1 - c1 * mean0, -c1 * mean1),
-        *(-c0 * mean2 - c2 * mean0, -c1 * mean2 - c2 * mean1, -c2 * mean2),
-        *(c0, c1, c2, none, none),
-    ]
-    of_choices = [none] * 9 + [-choice / weight, 1 / weight]
-    line = np.where(rated, precise / precision * np.stack(of_thumbs), 0)
-    line += np.where(chosen, sure / precision * np.stack(of_choices), 0)
+    line = np.where(rated, precise / precision * _of_thumbs((mean0, mean1, mean2), (c0, c1, c2)), 0)
+    line[9:] += np.where(chosen, sure / precision * np.stack([-choice / weight, 1 / weight]), 0)
     k = np.minimum(np.where(rated, raters, np.inf), np.where(chosen, evenly[2], np.inf))
-    sandwich = np.einsum("it,ijt,jt->t", line, square, line) * np.where(k < np.inf, k / (k - 1), 1)
+    sandwich = _squared(line, square) * np.where(k < np.inf, k / (k - 1), 1)
     variance = np.maximum(sandwich, 1 / precision)
     heard = rated | chosen
     return Course(lead, variance, *(_evidence(side * lead, variance, heard, rule) for side in (1, -1)))
+
+
+def _of_thumbs(means: Sequence[Floats], contrast: Sequence[Floats]) -> Floats:
+    """l with l'x = contrast'(b - A means), (TERMS, ratings)."""
+    (m0, m1, m2), (c0, c1, c2) = means, contrast
+    none = np.zeros_like(m0)
+    return np.stack(
+        [
+            *(-c0 * m0, -c0 * m1 - c1 * m0, -c1 * m1),
+            *(-c0 * m2 - c2 * m0, -c1 * m2 - c2 * m1, -c2 * m2),
+            *(c0, c1, c2, none, none),
+        ]
+    )
+
+
+def _squared(line: Floats, square: Floats) -> Floats:
+    return np.asarray(np.einsum("it,ijt,jt->t", line, square, line))
 
 
 def _evidence(lead: Floats, variance: Floats, heard: NDArray[np.bool_], rule: Rule) -> Floats:
@@ -436,7 +446,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--effect", nargs="+", type=float, default=[0.0, 0.1, -0.1], help="0.1: ten points")
     parser.add_argument("--horizon", type=int, default=4000, help="ratings; with --guards replies")
     parser.add_argument("--guards", action="store_true", help="the guards in place of the raters")
-    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--seed", type=int, default=2027)
     args = parser.parse_args(words)
     if args.guards:
         _say(GUARD_HEADS, guard_rows(args))

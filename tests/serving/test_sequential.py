@@ -96,7 +96,7 @@ def test_of_single_thumbs_the_lead_and_its_variance_are_the_textbook_ones() -> N
     assert found is not None
     assert found.lead == pytest.approx(0.75 - 0.6)
     sandwich = (0.6 * 0.4 / 100 + 0.75 * 0.25 / 60) * 60 / 59
-    pooled = 106 / 162 * 56 / 162 * (1 / 100 + 1 / 60)
+    pooled = (100 * 0.6 * 0.4 + 60 * 0.75 * 0.25 + 1 / 4) / 161 * (1 / 100 + 1 / 60)
     assert found.variance == pytest.approx(max(sandwich, pooled))
     assert found.raters == pytest.approx(60)
 
@@ -107,19 +107,19 @@ def test_of_choices_the_lead_is_half_their_mean() -> None:
     assert found.lead == pytest.approx(0.15)
     assert found.thumbs is None
     squares = (60 * (0.5 - 0.15) ** 2 + 30 * (0.5 + 0.15) ** 2 + 10 * 0.15**2) / 100**2
-    assert found.variance == pytest.approx(max(squares * 100 / 99, 91 / 102 / 400))
+    assert found.variance == pytest.approx(max(squares * 100 / 99, (90 / 4 + 1 / 4) / 101 / 100))
 
 
-def test_thumbs_of_several_arms_are_solved_as_generalised_least_squares_would() -> None:
-    dice = random.Random(5)
-    voices = _crowd(dice, raters=40)
-    found = lead_of(voices, QUIET)
+@pytest.mark.parametrize("correlation", [0.01, 0.1, 0.3])
+def test_thumbs_of_several_arms_are_solved_as_generalised_least_squares_would(correlation: float) -> None:
+    voices = _crowd(random.Random(5), raters=40)
+    found = lead_of(voices, Rule(least_raters=2, correlation=correlation))
     assert found is not None
     assert found.thumbs is not None
-    means, influences = _by_matrices(voices, QUIET.correlation)
-    assert found.thumbs.lead == pytest.approx(means[1] - means[0])
+    lead, sandwich, working = _by_matrices(voices, correlation)
     k = found.thumbs.raters
-    assert found.thumbs.variance == pytest.approx(float((influences**2).sum()) * k / (k - 1))
+    assert found.thumbs.lead == pytest.approx(lead)
+    assert found.thumbs.variance == pytest.approx(max(sandwich * k / (k - 1), working))
 
 
 def test_the_variance_is_near_what_leaving_out_a_rater_says() -> None:
@@ -484,9 +484,9 @@ def _crowd(dice: random.Random, raters: int) -> list[Voice]:
     return [voice(number) for number in range(raters)]
 
 
-def _by_matrices(voices: list[Voice], correlation: float) -> tuple[np.ndarray, np.ndarray]:
-    """The three means by generalised least squares over single thumbs, and each rater's influence on the
-    second less the first."""
+def _by_matrices(voices: list[Voice], correlation: float) -> tuple[float, float, float]:
+    """The lead by generalised least squares over single thumbs, and its variance by the sandwich and by the
+    working model."""
     a, b, cases = np.zeros((3, 3)), np.zeros(3), []
     for voice in voices:
         arms = (voice.champion, voice.challenger, voice.before)
@@ -497,9 +497,11 @@ def _by_matrices(voices: list[Voice], correlation: float) -> tuple[np.ndarray, n
         cases.append((design.T @ inverse, y, design))
         a += design.T @ inverse @ design
         b += design.T @ inverse @ y
-    means = np.linalg.solve(a, b)
-    contrast = np.linalg.solve(a, np.array([-1.0, 1.0, 0.0]))
-    return means, np.array([contrast @ (xr @ (y - x @ means)) for xr, y, x in cases])
+    means, sides = np.linalg.solve(a, b), np.array([-1.0, 1.0, 0.0])
+    scores = np.array([weighted @ (y - design @ means) for weighted, y, design in cases])
+    dispersion = ((scores.sum(1) ** 2).sum() + 1 / 4) / (a.sum() + 1)
+    sandwich = ((scores @ np.linalg.solve(a, sides)) ** 2).sum()
+    return float(means @ sides), float(sandwich), float(dispersion * sides @ np.linalg.solve(a, sides))
 
 
 def _course(dice: random.Random, effect: float) -> list[list[Voice]]:
