@@ -207,11 +207,11 @@ def lead_of(voices: Iterable[Voice], rule: Rule) -> Lead | None:
 
     Together they are weighted by the inverse of the variances that the working model gives them: A⁻¹ times
     the dispersion of raters, Σ(1'(bᵢ-Aᵢμ))²/1'A1 (as in quasi-likelihood: McCullagh and Nelder 1989,
-    "Generalized linear models", ch. 9), with one rater added who is half off. It is taken over all arms at
-    once, and so cannot lean to one. The variance is the sandwich over raters, Σφᵢ²·k/(k-1), with φᵢ a
-    rater's influence on the whole and k the raters of the arm with fewest: right whatever r is, and whatever
-    thumbs and choices of one rater have in common. It is never taken for less than the working model's: of a
-    small arm that is nearly all thumbs up the sandwich believes too much.
+    "Generalized linear models", ch. 9), with one rater added who is half off, and at most p(1-p) of all
+    thumbs. It is taken over all arms at once, and so cannot lean to one. The variance is the sandwich over
+    raters, Σφᵢ²·k/(k-1), with φᵢ a rater's influence on the whole and k the raters of the arm with fewest:
+    right whatever r is, and whatever thumbs and choices of one rater have in common. It is never taken for
+    less than the working model's: of a small arm that is nearly all thumbs up the sandwich believes too much.
     """
     spoken = list(voices)
     thumbs, pairs = _thumbs(spoken, rule), _pairs(spoken, rule)
@@ -414,7 +414,9 @@ def _thumbs(voices: Sequence[Voice], rule: Rule) -> _Estimate | None:
     means, contrast = _solve(a, b)
     lone = 1 - rule.correlation  # the weight of a single thumb
     off = math.fsum(each.influence(means, (1, 1, 1)) ** 2 for each in heard)
-    dispersion = (off + lone**2 / 4) / (math.fsum(map(sum, a)) + lone)
+    total = math.fsum(map(sum, a)) + lone
+    approval = (sum(b) + lone / 2) / total
+    dispersion = min((off + lone**2 / 4) / total, approval * (1 - approval) * lone)
     return _Estimate(
         lead=means[1] - means[0],
         influences=[each.influence(means, contrast) for each in heard],

@@ -269,7 +269,9 @@ def _course(sums: Floats, square: Floats, rule: Rule) -> Course:
     c2 = -c0 * share0 - c1 * share1
     lone, one = 1 - rule.correlation, np.ones_like(mean0)
     off = _squared(_of_thumbs((mean0, mean1, mean2), (one, one, one)), square)
-    dispersion = (off + lone**2 / 4) / (a00 + a11 + a22 + 2 * (a01 + a02 + a12) + lone)
+    total = a00 + a11 + a22 + 2 * (a01 + a02 + a12) + lone
+    approval = (b0 + b1 + b2 + lone / 2) / total
+    dispersion = np.minimum((off + lone**2 / 4) / total, approval * (1 - approval) * lone)
     precise = np.where(rated, 1 / (dispersion * (c1 - c0)), 0)
     sure = np.where(chosen, weight * (weight + 1) / (square[10, 10] + 1 / 4), 0)
     precision, choice = precise + sure, np.nan_to_num(leads / weight)
@@ -446,7 +448,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--effect", nargs="+", type=float, default=[0.0, 0.1, -0.1], help="0.1: ten points")
     parser.add_argument("--horizon", type=int, default=4000, help="ratings; with --guards replies")
     parser.add_argument("--guards", action="store_true", help="the guards in place of the raters")
-    parser.add_argument("--seed", type=int, default=2027)
+    parser.add_argument("--seed", type=int, default=2028)
     args = parser.parse_args(words)
     if args.guards:
         _say(GUARD_HEADS, guard_rows(args))

@@ -96,8 +96,8 @@ def test_of_single_thumbs_the_lead_and_its_variance_are_the_textbook_ones() -> N
     assert found is not None
     assert found.lead == pytest.approx(0.75 - 0.6)
     sandwich = (0.6 * 0.4 / 100 + 0.75 * 0.25 / 60) * 60 / 59
-    pooled = (100 * 0.6 * 0.4 + 60 * 0.75 * 0.25 + 1 / 4) / 161 * (1 / 100 + 1 / 60)
-    assert found.variance == pytest.approx(max(sandwich, pooled))
+    dispersion = min((100 * 0.6 * 0.4 + 60 * 0.75 * 0.25 + 1 / 4) / 161, 105.5 / 161 * 55.5 / 161)
+    assert found.variance == pytest.approx(max(sandwich, dispersion * (1 / 100 + 1 / 60)))
     assert found.raters == pytest.approx(60)
 
 
@@ -499,7 +499,8 @@ def _by_matrices(voices: list[Voice], correlation: float) -> tuple[float, float,
         b += design.T @ inverse @ y
     means, sides = np.linalg.solve(a, b), np.array([-1.0, 1.0, 0.0])
     scores = np.array([weighted @ (y - design @ means) for weighted, y, design in cases])
-    dispersion = ((scores.sum(1) ** 2).sum() + 1 / 4) / (a.sum() + 1)
+    approval = (b.sum() + 1 / 2) / (a.sum() + 1)
+    dispersion = min(((scores.sum(1) ** 2).sum() + 1 / 4) / (a.sum() + 1), approval * (1 - approval))
     sandwich = ((scores @ np.linalg.solve(a, sides)) ** 2).sum()
     return float(means @ sides), float(sandwich), float(dispersion * sides @ np.linalg.solve(a, sides))
 
