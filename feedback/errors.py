@@ -5,7 +5,8 @@ FeedbackError
 ├── UnknownPair          no such pair
 ├── ExpiredPair          it was there, but its time is over
 ├── NotComparable        two completions that cannot be compared with each other
-└── NoRating             this rater has not rated this completion
+├── NoRating             this rater has not rated this completion
+└── TooManyOpen          as many dashboards as one gateway keeps up to date are open
 """
 
 
@@ -34,4 +35,8 @@ class NotComparable(FeedbackError):
 
 
 class NoRating(FeedbackError):
+    pass
+
+
+class TooManyOpen(FeedbackError):
     pass

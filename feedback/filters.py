@@ -8,7 +8,7 @@ from feedback.types import Source
 
 Unit = Literal["hour", "day"]
 LENGTHS: dict[Unit, int] = {"hour": HOUR, "day": DAY}
-MOST_HOURS = 7 * 24  # a longer stretch goes by days
+MOST_HOURS = 7 * 24 + 1  # a longer stretch goes by days; a week that ends now touches one hour more
 MOST_DAYS = 92
 
 

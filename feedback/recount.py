@@ -45,8 +45,8 @@ class Recount:
 
     def _sweep(self, stream: str, name: str) -> int:
         """Count the next page of a stream: how many entries it had."""
-        after = self._redis.hget(layout.RECOUNT, name) or START
-        entries: Any = self._redis.xrange(stream, min=f"({after}", count=PAGE)
+        after: Any = self._redis.hget(layout.RECOUNT, name)
+        entries: Any = self._redis.xrange(stream, min=f"({after or START}", count=PAGE)
         if entries:
             things = dict.fromkeys(_thing(entry) for _, entry in entries)
             self._adopt(args=[part for thing in things for part in thing])

@@ -1,12 +1,11 @@
-"""HTTP of feedback: thumbs, comparisons and their counters."""
+"""HTTP of feedback: thumbs and comparisons."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 
-from feedback.caller import Caller, caller_of, viewer
+from feedback.caller import Caller, caller_of
 from feedback.errors import FeedbackError
-from feedback.stats import Stats
 from feedback.store import FeedbackStore
 from feedback.types import (
     Comparison,
@@ -19,13 +18,10 @@ from feedback.types import (
 )
 
 AnyCaller = Annotated[Caller, Depends(caller_of)]
-Viewer = Annotated[Caller, Depends(viewer)]
 User = Annotated[Identifier | None, Query(description="The rater's `user`; else the completion's")]
-Time = Annotated[float | None, Query(ge=0, le=2**40, description="Unix seconds")]
-MAX_HOURS = 24 * 90
 
 
-def feedback_router(store: FeedbackStore, stats: Stats) -> APIRouter:
+def feedback_router(store: FeedbackStore) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     async def rater(caller: Caller, completion_id: str, user: str | None) -> str:
@@ -78,23 +74,6 @@ def feedback_router(store: FeedbackStore, stats: Stats) -> APIRouter:
             "b": {"completion_id": pair.b, "policy": pair.policy_b},
             "preferred": _preferred(winner, pair.policy_a, pair.policy_b),
         }
-
-    @router.get("/stats/policies")
-    def by_policy(_: Viewer) -> dict[str, Any]:
-        data = [{"policy": policy, **counts.as_dict()} for policy, counts in stats.policies().items()]
-        return {"object": "list", "data": data, "labels": stats.labels()}
-
-    @router.get("/stats/hours")
-    def by_hour(
-        _: Viewer,
-        policy: Identifier,
-        since: Time = None,
-        until: Time = None,
-    ) -> dict[str, Any]:
-        end = now() if until is None else min(until, now())
-        start = max(end - 24 * 3600 if since is None else since, end - MAX_HOURS * 3600)
-        hours = stats.hours(policy, start, end)
-        return {"object": "list", "data": [{"hour": hour, **counts.as_dict()} for hour, counts in hours]}
 
     return router
 

@@ -1,7 +1,8 @@
 """Counters as the dashboards draw them. Sync: a look costs the same at any number of ratings."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from redis import Redis
 
@@ -10,6 +11,19 @@ from feedback.filters import EVERYTHING, Filter, Window
 from feedback.tally import Counts, Tally, tally
 
 MOST_RATERS = 10
+PEOPLE = Filter(source="human")
+
+
+@dataclass(frozen=True, slots=True)
+class Loudest:
+    """(rater, labels), the most first; and the labels of all raters."""
+
+    raters: list[tuple[str, int]]
+    labels: int
+
+    @property
+    def share(self) -> float | None:
+        return sum(labels for _, labels in self.raters) / self.labels if self.labels else None
 
 
 class Stats:
@@ -26,7 +40,7 @@ class Stats:
 
     def policies(self) -> dict[str, Counts]:
         """Totals by policy version, since ever."""
-        return _versions(self.total())
+        return versions(self.total())
 
     def total(self, only: Filter = EVERYTHING) -> Tally:
         """What all that stands comes to."""
@@ -55,8 +69,8 @@ class Stats:
         starts = window.starts()
         return dict(zip(starts, self._hashes([key(start, tag) for start in starts]), strict=True))
 
-    def raters(self, days: Iterable[int] | None = None) -> list[tuple[str, int]]:
-        """Who gave the most labels, and how many; since ever, or on some days.
+    def loudest(self, days: Sequence[int] | None = None) -> Loudest:
+        """Who gave the most labels; since ever, or on some UTC days. Whatever the versions and tags.
 
         Of each day the first 5 · MOST_RATERS are looked at, so of many days it is at least so many.
         """
@@ -64,13 +78,14 @@ class Stats:
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.zrevrange(key, 0, 5 * MOST_RATERS - 1, withscores=True)
-            found: list[Any] = pipe.execute()
-        sums: dict[str, int] = {}
+            found: list[list[tuple[str, float]]] = pipe.execute()
+        sums: Counter[str] = Counter()
         for day in found:
             for rater, labels in day:
-                sums[str(rater)] = sums.get(str(rater), 0) + int(labels)
-        loudest = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-        return loudest[:MOST_RATERS]
+                sums[rater] += int(labels)
+        ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:MOST_RATERS]
+        counted = [layout.TOTALS] if days is None else [layout.day_key(day) for day in days]
+        return Loudest(ranked, tally(self._hashes(counted), PEOPLE).labels)
 
     def _hashes(self, keys: Sequence[str]) -> list[Mapping[str, str]]:
         with self._redis.pipeline(transaction=False) as pipe:
@@ -80,10 +95,10 @@ class Stats:
         return found
 
 
-def _versions(found: Tally) -> dict[str, Counts]:
+def versions(found: Tally) -> dict[str, Counts]:
     """By version of ours, oldest first."""
     ours = [policy for policy in found.policies if policy != layout.IMPORTED]
-    return {policy: found.policies[policy] for policy in sorted(ours, key=number_of)}
+    return {policy: found.policies[policy] for policy in sorted(ours, key=age_of)}
 
 
 def _of_policy(
@@ -94,7 +109,7 @@ def _of_policy(
     return [(start, by_policy.get(policy, Counts())) for start, by_policy in zip(starts, sums, strict=True)]
 
 
-def number_of(policy: str) -> tuple[int, str]:
+def age_of(policy: str) -> tuple[int, str]:
     """The order of versions: by number; what has none, first."""
     number = policy.rpartition("-v")[2]
     return (int(number) if number.isdecimal() else -1, policy)

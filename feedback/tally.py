@@ -95,8 +95,8 @@ def tally(counters: Iterable[Mapping[str, str]], only: Filter = EVERYTHING) -> T
         for name, value in found.items():
             sums[name] = sums.get(name, 0) + int(value)
     result = Tally()
-    for name, value in sums.items():
-        _put(result, _parts(name), value, only)
+    for name, count in sums.items():
+        _put(result, _parts(name), count, only)
     return result
 
 

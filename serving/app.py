@@ -15,18 +15,26 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from feedback.comments import Comments
+from feedback.conversations import Conversations
+from feedback.dashboard import Dashboard
+from feedback.download import Download
+from feedback.layout import COMPLETIONS, EVENTS
+from feedback.live import Live
 from feedback.pages.assets import assets_router
 from feedback.pages.renderer import Pages
 from feedback.recount import Recount, keep_recounting
 from feedback.redis import connect, connect_async
 from feedback.routes import feedback_router
 from feedback.stats import Stats
+from feedback.stats_routes import stats_router
 from feedback.store import FeedbackStore
-from serving.audit import Audit
+from serving.audit import AUDIT, Audit
 from serving.auth import Keys, KeyView
 from serving.chat import Chat
 from serving.chatlog import ChatLog
 from serving.control import Control, control_router
+from serving.dashboard import Board, dashboard_router
 from serving.dispatch import Dispatcher, producer
 from serving.engine import Engine, EngineError, new_session
 from serving.fleet import Fleet
@@ -116,7 +124,11 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.router.routes.append(
         Route("/v1/pairs", Pairs(router, chat, store, settings.pair_ttl), methods=["POST"])
     )
-    app.include_router(feedback_router(store, Stats(redis)))
+    app.include_router(feedback_router(store))
+    stats = Stats(redis)
+    dashboard = Dashboard(stats, Comments(redis))
+    live = Live(async_redis, (EVENTS, COMPLETIONS, AUDIT))
+    app.include_router(stats_router(stats, dashboard, Conversations(redis), Download(redis), live))
     app.include_router(imports_router(Imports(redis, store, audit)))
     app.include_router(control_router(control))
     app.include_router(release_router(control))
@@ -124,6 +136,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.include_router(assets_router(pages.assets))
     app.include_router(signin_router(pages, key_view, sessions, session_view))
     app.include_router(chat_page_router(pages))
+    app.include_router(dashboard_router(pages, Board(dashboard, audit, registry)))
     app.include_router(render_router())
     _add_probes(app, fleet, router, metrics)
     app.add_middleware(BodyLimit, limit=settings.max_body)

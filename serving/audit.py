@@ -43,6 +43,12 @@ class Audit:
         actions = [{"id": str(entry_id), **orjson.loads(entry["body"])} for entry_id, entry in entries]
         return actions[:limit], len(actions) > limit
 
+    def between(self, since: float, until: float, count: int) -> list[dict[str, Any]]:
+        """At most `count` actions of [since, until] (Unix seconds), the newest first."""
+        last, first = round(until * 1000), round(since * 1000)
+        entries: Any = self._redis.xrevrange(AUDIT, max=last, min=first, count=count)
+        return [{"id": str(entry_id), **orjson.loads(entry["body"])} for entry_id, entry in entries]
+
 
 def _entry_id(text: str) -> str:
     """An id of the stream as it came from a page before. Raises BadRequest."""

@@ -18,6 +18,7 @@ from feedback.errors import (
     FeedbackError,
     NoRating,
     NotComparable,
+    TooManyOpen,
     UnknownCompletion,
     UnknownPair,
 )
@@ -34,6 +35,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     ExpiredPair: (410, "invalid_request_error", "pair_expired"),
     NotComparable: (400, "invalid_request_error", "not_comparable"),
     NoRating: (404, "invalid_request_error", "rating_not_found"),
+    TooManyOpen: (503, "server_error", "too_many_open"),
     FeedbackError: (400, "invalid_request_error", "invalid_feedback"),
     Forbidden: (403, "permission_error", "role_not_sufficient"),
     errors.BadRequest: (400, "invalid_request_error", "invalid_value"),

@@ -1,0 +1,93 @@
+"""All that the dashboard draws of feedback, in one look at the counters. Sync.
+
+What a look costs grows with hours or days times versions, both of them bounded, never with ratings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from feedback import figures, layout
+from feedback.comments import Comments
+from feedback.figures import Json
+from feedback.filters import Filter, Window
+from feedback.stats import Loudest, Stats, age_of, versions
+from feedback.tally import Tally, tally
+
+MOST_SHOWN = 30  # comments
+DRAWN = 30 * layout.DAY  # of a look that has no beginning, so much is drawn by time
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is looked at. `since` None: since ever; then only what is drawn by time has a beginning."""
+
+    only: Filter
+    since: float | None
+    until: float
+
+    @property
+    def window(self) -> Window:
+        return Window.of(self.until - DRAWN if self.since is None else self.since, self.until)
+
+    def as_dict(self) -> Json:
+        """What it came to: whole hours or days."""
+        window, only = self.window, self.only
+        return {
+            "since": None if self.since is None else window.first,
+            "until": window.end,
+            "unit": window.unit,
+            "filters": {
+                "versions": sorted(only.versions, key=age_of),
+                "tag": only.tag,
+                "source": only.source,
+            },
+        }
+
+
+class Dashboard:
+    def __init__(self, stats: Stats, comments: Comments) -> None:
+        self._stats = stats
+        self._comments = comments
+
+    def show(self, look: Look) -> Json:
+        counters = self._stats.counters(look.window, look.only.tag)
+        found, everything = self._tally(look, counters), self._stats.total()
+        seen = list(versions(everything))
+        return {
+            "object": "dashboard",
+            **look.as_dict(),
+            "known": {
+                "versions": seen,
+                "tags": self._stats.tags(),
+                "sources": figures.sources(everything),
+            },
+            "totals": figures.totals(found),
+            "policies": figures.policies(found),
+            "volume": figures.volume(counters, look.only),
+            "matrix": figures.matrix(found),
+            "strengths": figures.ranking(found),
+            "sides": figures.sides(found),
+            "reasons": figures.reasons(found),
+            "raters": figures.raters(self.loudest(look)),
+            "comments": self._newest(look, seen, MOST_SHOWN),
+        }
+
+    def tally(self, look: Look) -> Tally:
+        if look.since is None:
+            return self._stats.total(look.only)
+        return tally(self._stats.counters(look.window, look.only.tag).values(), look.only)
+
+    def loudest(self, look: Look) -> Loudest:
+        return self._stats.loudest(None if look.since is None else look.window.days())
+
+    def comments(self, look: Look, count: int) -> list[Json]:
+        return self._newest(look, list(self._stats.policies()), count)
+
+    def _tally(self, look: Look, counters: Mapping[int, Mapping[str, str]]) -> Tally:
+        return self._stats.total(look.only) if look.since is None else tally(counters.values(), look.only)
+
+    def _newest(self, look: Look, seen: list[str], count: int) -> list[Json]:
+        """Comments of the window; imports have none."""
+        taken = [policy for policy in reversed(seen) if look.only.takes(policy)]
+        first = 0.0 if look.since is None else look.window.first
+        return self._comments.newest(taken, first, look.until, look.only.tag, count)

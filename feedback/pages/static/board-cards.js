@@ -1,0 +1,43 @@
+// The dashboard's figures at a glance.
+
+import { el } from "./dom.js";
+import { between, count, many, NONE, share } from "./board-words.js";
+
+const SURE = "95 %: ";
+
+export function showCards(parent, { totals, sides, raters, rewards }) {
+  const live = rewards.data.find((reward) => reward.reward === rewards.live) ?? rewards.data.at(-1);
+  const decided = sides.left + sides.right;
+  parent.replaceChildren(
+    card("Approval", share(totals.approval), sure(totals.approval_interval), many(totals.up + totals.down, "thumb")),
+    card("Response rate", share(totals.response_rate, 1), `${count(totals.rated)} of ${many(totals.completions, "reply", "replies")}`),
+    card("Labels", count(totals.labels), `${many(totals.up + totals.down, "thumb")}, ${many(totals.comparisons, "choice")}`),
+    card("Ties", share(totals.tie_share), sure(totals.tie_interval), `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}`),
+    card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
+    card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")}`),
+    card(
+      "Reward model",
+      share(live?.pair_accuracy),
+      sure(live?.pair_accuracy_interval),
+      live ? `agrees with people on ${many(live.pairs ?? 0, "pair")} (${live.reward})` : "none yet",
+    ),
+  );
+}
+
+const sure = (interval) => (interval ? SURE + between(interval) : null);
+
+// Sides are shuffled: who reads both chooses left half of the time.
+function bias(interval, decided) {
+  const blind = `of ${many(decided, "blind choice")}`;
+  return interval[0] > 0.5 || interval[1] < 0.5 ? [blind, el("span", { class: "warn-text" }, ": surely not half")] : blind;
+}
+
+function card(title, figure, ...lines) {
+  return el(
+    "article",
+    {},
+    el("h2", {}, title),
+    el("div", { class: "figure" }, figure ?? NONE),
+    lines.filter(Boolean).map((line) => el("p", {}, ...[line].flat())),
+  );
+}

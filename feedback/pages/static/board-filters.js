@@ -1,0 +1,102 @@
+// The filters of the dashboard, kept in the page's address so that a view can be sent to somebody.
+
+import { el, find, findAll } from "./dom.js";
+
+const DAY = 86400;
+const RANGES = { "1d": 1, "7d": 7, "30d": 30, "90d": 90 };
+const USUAL = "30d";
+
+export class Filters {
+  constructor(form, changed) {
+    this.form = form;
+    const stored = new URLSearchParams(location.search);
+    this.chosen = new Set((stored.get("versions") ?? "").split(",").filter(Boolean));
+    form.range.value = stored.get("range") ?? USUAL;
+    if (!form.range.value) form.range.value = USUAL;
+    form.from.value = stored.get("from") ?? "";
+    form.to.value = stored.get("to") ?? "";
+    this.tag = stored.get("tag") ?? "";
+    form.source.value = stored.get("source") ?? "";
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("change", () => this.changed(changed));
+    find("#clear").addEventListener("click", () => this.clear(changed));
+    this.arrange();
+  }
+
+  changed(then) {
+    this.chosen = new Set(findAll("input:checked", find("#versions")).map((box) => box.value));
+    this.tag = this.form.tag.value;
+    this.remember();
+    then();
+  }
+
+  clear(then) {
+    this.form.range.value = USUAL;
+    this.form.source.value = "";
+    this.form.tag.value = "";
+    for (const box of findAll("input", find("#versions"))) box.checked = false;
+    this.changed(then);
+  }
+
+  // As the address has it: what is as usual is left out.
+  remember() {
+    const { range, from, to, source } = this.form;
+    const address = new URLSearchParams();
+    if (range.value !== USUAL) address.set("range", range.value);
+    if (range.value === "custom" && from.value) address.set("from", from.value);
+    if (range.value === "custom" && to.value) address.set("to", to.value);
+    if (this.chosen.size) address.set("versions", [...this.chosen].join(","));
+    if (this.tag) address.set("tag", this.tag);
+    if (source.value) address.set("source", source.value);
+    const query = address.toString();
+    history.replaceState(null, "", query ? `?${query}` : location.pathname);
+    this.arrange();
+  }
+
+  arrange() {
+    const custom = this.form.range.value === "custom";
+    for (const field of findAll(".custom", this.form)) field.hidden = !custom;
+    find("#clear").hidden = location.search === "";
+  }
+
+  // As the server takes them.
+  query() {
+    const query = new URLSearchParams();
+    const { range, from, to, source } = this.form;
+    const days = RANGES[range.value];
+    if (days) query.set("since", Math.floor(Date.now() / 1000 - days * DAY));
+    if (range.value === "custom" && from.value) query.set("since", seconds(from.value));
+    if (range.value === "custom" && to.value) query.set("until", seconds(to.value) + DAY);
+    if (this.chosen.size) query.set("versions", [...this.chosen].join(","));
+    if (this.tag) query.set("tag", this.tag);
+    if (source.value) query.set("source", source.value);
+    return query.toString();
+  }
+
+  // What there is to choose from, as the server knows it by now; a choice that it does not know stays.
+  offer({ known }) {
+    const versions = [...new Set([...known.versions, ...this.chosen])];
+    renew(find("#versions .chips"), versions, (name) => {
+      const box = el("input", { type: "checkbox", value: name, checked: this.chosen.has(name) });
+      return el("label", { class: "chip" }, box, name);
+    });
+    const tags = [...new Set([...known.tags, ...(this.tag ? [this.tag] : [])])];
+    renew(this.form.tag, ["", ...tags], (tag) => el("option", { value: tag }, tag || "All tags"));
+    this.form.tag.value = this.tag;
+    find("#versions").hidden = versions.length === 0;
+  }
+}
+
+// Put new children in only where the names have changed, so that nothing loses its focus.
+function renew(parent, names, make) {
+  const key = JSON.stringify(names);
+  if (parent.dataset.names === key) return;
+  parent.dataset.names = key;
+  parent.replaceChildren(...names.map(make));
+}
+
+// A day of the calendar here, as Unix seconds.
+function seconds(day) {
+  const [year, month, date] = day.split("-").map(Number);
+  return Math.floor(new Date(year, month - 1, date).getTime() / 1000);
+}

@@ -1,0 +1,88 @@
+// Reasons, raters and comments of the dashboard. What people wrote goes in as text.
+
+import { el, moment } from "./dom.js";
+import { count, share } from "./board-words.js";
+import { openPair, openReply } from "./board-dialog.js";
+
+const MOST_REASONS = 12;
+
+export function showReasons(parent, reasons) {
+  if (reasons.length === 0) return nothing(parent, "Nobody ticked a reason in this selection.");
+  const rows = reasons.slice(0, MOST_REASONS).map((row) => ({
+    reason: row.reason,
+    good: (row.up ?? 0) + (row.chosen ?? 0),
+    bad: (row.down ?? 0) + (row.both_bad ?? 0),
+  }));
+  const most = Math.max(1, ...rows.flatMap((row) => [row.good, row.bad]));
+  parent.replaceChildren(
+    el(
+      "table",
+      { class: "reasons" },
+      el("thead", { class: "unseen" }, el("tr", {}, ["Reason", "For", "Against"].map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.reason), bar("for", row.good, most), bar("against", row.bad, most)))),
+    ),
+  );
+}
+
+function bar(kind, value, most) {
+  const line = el("i", {});
+  line.style.width = `${(65 * value) / most}%`;
+  return el("td", {}, el("div", { class: `gauge ${kind}` }, value ? line : null, value ? el("span", {}, count(value)) : el("span", { class: "unseen" }, "0")));
+}
+
+export function showRaters(parent, { loudest }) {
+  if (loudest.length === 0) return nothing(parent, "Nobody in this time.");
+  parent.replaceChildren(
+    el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Rater"), el("th", { scope: "col", class: "number" }, "Labels"), el("th", { scope: "col", class: "number" }, "Share"))),
+      el(
+        "tbody",
+        {},
+        loudest.map(({ rater, labels, share: part }) =>
+          el("tr", {}, el("td", {}, el("code", {}, rater)), el("td", { class: "number" }, count(labels)), el("td", { class: "number" }, share(part, 1))),
+        ),
+      ),
+    ),
+  );
+}
+
+// Only what has changed is made anew, so that a list that is being read stays where it is.
+export function showComments(parent, comments) {
+  const key = JSON.stringify(comments);
+  if (parent.dataset.shown === key) return;
+  parent.dataset.shown = key;
+  if (comments.length === 0) {
+    nothing(parent, "No comments in this selection.");
+    return;
+  }
+  const before = parent.querySelector("ol")?.scrollTop ?? 0;
+  const list = el("ol", { tabindex: "0", "aria-label": "Comments" }, comments.map(comment));
+  parent.replaceChildren(list);
+  list.scrollTop = before;
+}
+
+function comment(label) {
+  const rating = label.kind === "rating";
+  const versions = rating ? [label.policy] : [label.policies.a, label.policies.b];
+  const open = rating ? () => openReply(label.completion_id) : () => openPair(label.pair_id);
+  return el(
+    "li",
+    {},
+    el("div", { class: "row" }, verdict(label), versions.map((version) => el("span", { class: "tag" }, version)), label.tag ? el("span", { class: "tag accent" }, label.tag) : null, el("span", {}, moment(label.created))),
+    el("p", { class: "said", dir: "auto" }, label.comment),
+    el("div", { class: "row" }, label.reasons.map((reason) => el("span", { class: "tag" }, reason)), el("button", { type: "button", onclick: open }, rating ? "Open the conversation" : "Open the pair")),
+  );
+}
+
+export function verdict(label) {
+  if (label.rating === "up") return el("span", { class: "tag good" }, "Thumb up");
+  if (label.rating === "down") return el("span", { class: "tag bad" }, "Thumb down");
+  const words = { a: "Left chosen", b: "Right chosen", tie: "Tie", both_bad: "Both bad" };
+  return el("span", { class: label.winner === "both_bad" ? "tag bad" : "tag" }, words[label.winner] ?? "");
+}
+
+function nothing(parent, text) {
+  parent.replaceChildren(el("p", { class: "nothing" }, text));
+}

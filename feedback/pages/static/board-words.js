@@ -1,0 +1,14 @@
+// How the dashboard writes numbers.
+
+export const NONE = "–";
+
+export const share = (value, digits = 0) =>
+  value === null || value === undefined ? NONE : `${(100 * value).toFixed(digits)} %`;
+
+export const count = (value) => (value ?? 0).toLocaleString();
+
+export const between = (interval) =>
+  interval ? `${(100 * interval[0]).toFixed(0)} to ${(100 * interval[1]).toFixed(0)} %` : "";
+
+// "1 thumb", "2 thumbs"
+export const many = (value, word, words = `${word}s`) => `${count(value)} ${value === 1 ? word : words}`;

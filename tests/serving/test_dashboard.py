@@ -1,0 +1,57 @@
+"""What serving adds to feedback's figures: when the champion changed, how far reward models agree."""
+
+import time
+
+import httpx
+import orjson
+import pytest
+
+from feedback.caller import Role
+from serving.registry import REWARDS
+from tests.conftest import Gateway
+
+
+@pytest.fixture
+def client(gateway: Gateway):
+    with gateway.client() as client:
+        yield client
+
+
+def look(client: httpx.Client, **filters: object) -> dict:
+    return client.get("/v1/stats/dashboard", params=filters).json()
+
+
+def test_changes_of_the_champion_are_marked(client, gateway):
+    gateway.publish("policy-v1")
+    before = time.time()
+    client.post("/v1/policies/policy-v1/promote", json={"reason": "better"})
+    client.post("/v1/rollback", json={"reason": "worse"})
+    up, back = look(client)["marks"]
+    assert (up["kind"], up["from"], up["to"], up["why"]) == ("promotion", "policy-v0", "policy-v1", "better")
+    assert (back["kind"], back["from"], back["to"]) == ("rollback", "policy-v1", "policy-v0")
+    assert before <= up["time"] <= back["time"] <= time.time()
+    assert up["who"] == "operator"
+    assert look(client, since=before - 7200, until=before - 3600 * 1.5)["marks"] == []
+
+
+def test_reward_models_say_how_far_they_agree_with_people(client, gateway):
+    assert look(client)["rewards"] == {"live": None, "data": []}
+    holdout = {"pair_accuracy": 0.7, "pair_accuracy_interval": [0.6, 0.8], "pairs": 90}
+    for number, metrics in enumerate(({}, {"holdout": holdout}), 1):
+        version = {"id": f"reward-v{number}", "path": None, "created": 1.0, "metrics": metrics}
+        gateway.redis.hset(REWARDS, version["id"], orjson.dumps(version))
+    gateway.redis.hset("tw:aliases", "reward", "reward-v2")
+    found = look(client)["rewards"]
+    assert found["live"] == "reward-v2"
+    assert [row["pair_accuracy"] for row in found["data"]] == [None, 0.7]
+    assert found["data"][1]["pair_accuracy_interval"] == [0.6, 0.8]
+    assert found["data"][1]["thumb_auroc"] is None
+
+
+def test_the_page_is_for_viewers(client, gateway):
+    page = client.get("/dashboard")
+    assert page.status_code == 200
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe-inline" not in page.headers["content-security-policy"].split("style-src-attr")[0]
+    with gateway.client(gateway.key(Role.user)) as user:
+        assert user.get("/dashboard").status_code == 403

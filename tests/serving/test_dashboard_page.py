@@ -1,0 +1,222 @@
+"""The dashboard in a real browser, in front of a real gateway with a crowd's feedback."""
+
+import csv
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+from redis import Redis
+
+from feedback.caller import Role
+from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
+from tests.conftest import Gateway, chat
+from tests.crowd import Crowd
+
+__all__ = ["chromium"]
+
+THUMBS = 300
+HOSTILE = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>{{7*7}} ](javascript:hacked"
+
+
+@pytest.fixture(scope="module")
+def filled(steady: Gateway) -> Gateway:
+    fill(steady.redis, THUMBS)
+    return steady
+
+
+def fill(redis: Redis, thumbs: int, seed: int = 0) -> None:
+    end = time.time() - 60
+    Crowd(end - 10 * 86400, end, thumbs, comments=0.1, seed=seed).speak(redis)
+
+
+@pytest.fixture
+def page(chromium: Browser, filled: Gateway) -> Iterator[Page]:
+    with signed_in(chromium, filled) as page:
+        opened(page, filled)
+        yield page
+
+
+def opened(page: Page, gateway: Gateway, query: str = "") -> None:
+    page.goto(f"{gateway.url}/dashboard{query}")
+    expect(page.locator("#cards article").first).to_be_visible()
+    expect(page.locator("#approval .main-svg").first).to_be_visible()
+
+
+def card(page: Page, title: str) -> str:
+    return figure(page, title).inner_text()
+
+
+def figure(page: Page, title: str) -> Locator:
+    heading = page.get_by_role("heading", name=title, exact=True)
+    return page.locator("#cards article").filter(has=heading).locator(".figure")
+
+
+def choice(page: Page, name: str) -> Locator:
+    return page.locator("#filters").get_by_label(name, exact=True)
+
+
+def number(text: str) -> int:
+    return int("".join(filter(str.isdigit, text)))
+
+
+def test_all_figures_are_there_and_charts_have_their_words(page):
+    assert card(page, "Approval").endswith("%")
+    for title in ("Response rate", "Labels", "Ties", "Left chosen", "Loudest ten", "Reward model"):
+        assert card(page, title)
+    for chart in ("approval", "volume", "matrix", "strengths"):
+        expect(page.locator(f"#{chart} .main-svg").first).to_be_visible()
+        words = page.locator(f"#{chart} .chart").get_attribute("aria-label")
+        assert "policy-v" in words or "labels" in words
+        page.locator(f"#{chart} summary").click()
+        assert page.locator(f"#{chart} tbody tr").count() > 1
+    expect(page.locator("#rewards .nothing")).to_be_visible()
+    expect(page.locator("#reasons")).to_contain_text("Accurate")
+    expect(page.locator("#raters tbody tr")).to_have_count(10)
+
+
+def test_numbers_move_without_a_reload(page, filled):
+    page.evaluate("window.same = true")
+    before = number(card(page, "Labels"))
+    with filled.client() as client:
+        rate(client, "moved by itself")
+    expect(page.locator("#comments")).to_contain_text("moved by itself")
+    assert number(card(page, "Labels")) == before + 1
+    assert page.evaluate("window.same")
+
+
+def rate(client: httpx.Client, comment: str, **more: object) -> str:
+    completion_id = chat(client, **more)["id"]
+    body = {"completion_id": completion_id, "rating": "down", "comment": comment, "reasons": [comment[:100]]}
+    assert client.post("/v1/feedback", json={**body, "correction": comment}).status_code == 200
+    return completion_id
+
+
+def test_filters_narrow_the_figures_and_stand_in_the_address(page, filled):
+    before = number(card(page, "Labels"))
+    choice(page, "Tag").select_option("writing")
+    expect(page).to_have_url(f"{filled.url}/dashboard?tag=writing")
+    expect(figure(page, "Labels")).not_to_have_text(f"{before:,}")
+    tagged = number(card(page, "Labels"))
+    assert 0 < tagged < before
+    page.get_by_text("policy-v3", exact=True).locator("visible=true").first.click()
+    choice(page, "Time").select_option("7d")
+    page.wait_for_url("**/dashboard?range=7d&versions=policy-v3&tag=writing")
+    assert "versions=policy-v3&tag=writing" in page.get_by_role("link", name="Download CSV").get_attribute(
+        "href"
+    )
+    page.reload()
+    expect(choice(page, "Tag")).to_have_value("writing")
+    expect(page.get_by_role("checkbox", name="policy-v3")).to_be_checked()
+    expect(page.locator("#approval tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page).to_have_url(f"{filled.url}/dashboard")
+    expect(page.locator("#cards")).to_contain_text(f"{before:,}")
+
+
+def test_a_time_of_ones_own(page, filled):
+    choice(page, "Time").select_option("custom")
+    choice(page, "From").fill("2020-01-01")
+    choice(page, "To").fill("2020-01-02")
+    expect(page.locator("#approval .nothing")).to_be_visible()
+    expect(page).to_have_url(f"{filled.url}/dashboard?range=custom&from=2020-01-01&to=2020-01-02")
+    assert card(page, "Approval") == "–"  # noqa: RUF001
+
+
+def test_a_comment_leads_to_its_conversation(page, filled):
+    page.get_by_role("button", name="Open the conversation").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".said")).to_have_count(2)
+    expect(dialog.locator(".labels li")).to_have_count(1)
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_a_comment_on_a_pair_leads_to_both_replies(page, filled):
+    with filled.client() as client:
+        pair = client.post("/v1/pairs", json={"messages": [{"role": "user", "content": "Left or right?"}]})
+        answer = {"pair_id": pair.json()["id"], "winner": "b", "comment": "the right one, of a pair"}
+        assert client.post("/v1/comparisons", json=answer).status_code == 200
+    item = page.locator("#comments li", has_text="the right one, of a pair")
+    item.get_by_role("button", name="Open the pair").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Left or right?")
+    expect(dialog.locator(".said.reply")).to_have_count(2)
+    expect(dialog).to_contain_text("Right chosen")
+
+
+def test_text_of_users_is_text_everywhere(page, filled):
+    """A hostile comment, reason, correction, tag, user, question and reply; the fixture minds the console."""
+    before, filled.engine.reply = filled.engine.reply, HOSTILE
+    with filled.client() as client:
+        messages = [{"role": "user", "content": HOSTILE}]
+        tag = {"tag": "<b onclick=hacked=1>tag</b>"}
+        rate(client, HOSTILE, messages=messages, metadata=tag, user=HOSTILE)
+    filled.engine.reply = before
+    item = page.locator("#comments li").first
+    expect(item.locator(".said")).to_have_text(HOSTILE)
+    expect(item).to_contain_text(tag["tag"])
+    expect(page.locator("#reasons")).to_contain_text(HOSTILE[:60])
+    item.get_by_role("button", name="Open the conversation").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".said.reply")).to_contain_text(HOSTILE)
+    expect(dialog.locator(".labels")).to_contain_text(f"Better: {HOSTILE}")
+    assert dialog.locator("img, script, b[onclick]").count() == 0
+    assert page.locator("main img, main script, main [onerror], main [onclick]").count() == 0
+    page.get_by_label("Close").click()
+    expect(choice(page, "Tag").locator("option", has_text=tag["tag"])).to_have_count(1)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_downloads_carry_the_filters(page, filled, tmp_path: Path):
+    choice(page, "Tag").select_option("writing")
+    expect(page.locator("#download-csv")).to_have_attribute("href", re.compile("tag=writing"))
+    with page.expect_download() as caught:
+        page.get_by_role("link", name="Download CSV").click()
+    caught.value.save_as(tmp_path / "feedback.csv")
+    with (tmp_path / "feedback.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == number(card(page, "Labels"))
+    assert {row["tag"] for row in rows} == {"writing"}
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_fits_and_passes_axe(chromium, filled, viewport, theme):
+    with signed_in(chromium, filled, viewport=viewport, color_scheme=theme) as page:
+        opened(page, filled, "?range=7d")
+        page.locator("#matrix summary").click()
+        assert violations(page) == []
+        assert overflow(page) == 0
+
+
+def test_charts_follow_the_theme(page):
+    def bar() -> str:
+        return page.locator("#approval .bars path").first.evaluate("path => getComputedStyle(path).fill")
+
+    before = bar()
+    while "dark" not in page.get_by_role("button", name="Theme").get_attribute("aria-label"):
+        page.get_by_role("button", name="Theme").click()
+    expect(page.locator("#approval .bars path").first).not_to_have_css("fill", before)
+
+
+def test_an_empty_service_says_how_to_get_feedback(chromium, gateway):
+    with signed_in(chromium, gateway) as page:
+        page.goto(gateway.url + "/dashboard")
+        expect(page.get_by_role("heading", name="No feedback yet")).to_be_visible()
+        expect(page.locator("#board")).to_be_hidden()
+        assert violations(page) == []
+        with gateway.client() as client:
+            rate(client, "the first one")
+        expect(page.locator("#comments")).to_contain_text("the first one")
+        expect(page.get_by_role("heading", name="No feedback yet")).to_be_hidden()
+
+
+def test_users_do_not_get_in(chromium, gateway):
+    with signed_in(chromium, gateway, key=gateway.key(Role.user)) as page:
+        page.goto(gateway.url + "/dashboard")
+        expect(page.get_by_role("heading", name="This page needs the role viewer")).to_be_visible()
