@@ -12,7 +12,7 @@ from feedback.filters import Filter
 from feedback.intervals import wilson
 from feedback.stats import Loudest, age_of, versions
 from feedback.strengths import strengths
-from feedback.tally import Choices, Counts, PairOf, Tally, tally
+from feedback.tally import Choices, Counts, PairOf, Tally, series_of
 
 MOST_COMPARED = 12  # versions of a matrix, and with strengths
 MOST_ROWS = 30
@@ -64,18 +64,15 @@ def policies(found: Tally) -> list[Json]:
 
 def volume(counters: Mapping[int, Mapping[str, str]], only: Filter) -> list[Json]:
     """Of each hour or day: what was said in it, and the replies given."""
+    names = {name for found in counters.values() for name in found}
+    drawn = {name: series for name in names if (series := series_of(name, only)) is not None}
     rows = []
     for start, found in counters.items():
-        sums = tally([found], only)
-        rows.append(
-            {
-                "start": start,
-                "up": sum(counts.up for counts in sums.policies.values()),
-                "down": sum(counts.down for counts in sums.policies.values()),
-                "comparisons": sums.comparisons,
-                "completions": sum(counts.completions for counts in sums.policies.values()),
-            }
-        )
+        row = {"start": start, "up": 0, "down": 0, "comparisons": 0, "completions": 0}
+        for name, value in found.items():
+            if name in drawn:
+                row[drawn[name]] += int(value)
+        rows.append(row)
     return rows
 
 

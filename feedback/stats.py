@@ -72,12 +72,12 @@ class Stats:
     def loudest(self, days: Sequence[int] | None = None) -> Loudest:
         """Who gave the most labels; since ever, or on some UTC days. Whatever the versions and tags.
 
-        Of each day the first 5 · MOST_RATERS are looked at, so of many days it is at least so many.
+        Of each day the first 2 · MOST_RATERS are looked at, so of many days it is at least so many.
         """
         keys = [layout.RATERS] if days is None else [layout.raters_key(day) for day in days]
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.zrevrange(key, 0, 5 * MOST_RATERS - 1, withscores=True)
+                pipe.zrevrange(key, 0, 2 * MOST_RATERS - 1, withscores=True)
             found: list[list[tuple[str, float]]] = pipe.execute()
         sums: Counter[str] = Counter()
         for day in found:

@@ -100,6 +100,16 @@ def tally(counters: Iterable[Mapping[str, str]], only: Filter = EVERYTHING) -> T
     return result
 
 
+def series_of(name: str, only: Filter) -> str | None:
+    """What a field adds to of all that is drawn by time: up, down, completions or comparisons."""
+    match _parts(name):
+        case ("of", policy, "up" | "down" | "completions" as series):
+            return series if only.takes(policy) else None
+        case ("pair", _, a, b, _):
+            return "comparisons" if only.takes(a) or only.takes(b) else None
+    return None
+
+
 def _put(result: Tally, parts: tuple[str, ...], value: int, only: Filter) -> None:
     match parts:
         case ("of", policy, name):

@@ -7,8 +7,9 @@ which stands in its metrics.
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from feedback.caller import Role
 from feedback.dashboard import Dashboard
@@ -54,11 +55,13 @@ def dashboard_router(pages: Pages, board: Board) -> APIRouter:
     router = APIRouter()
 
     # Not async: the figures are counted in a thread, beside the streams of others.
-    @router.get("/v1/stats/dashboard")
-    def figures(_: Viewer, look: Looking) -> dict[str, Any]:
+    @router.get("/v1/stats/dashboard", response_class=JSONResponse)
+    def figures(_: Viewer, look: Looking) -> Response:
         found = board.dashboard.show(look)
         marks = board.marks(look.window.first, look.window.end)
-        return {**found, "marks": marks, "rewards": board.rewards()}
+        body = {**found, "marks": marks, "rewards": board.rewards()}
+        # Made of plain types alone: what FastAPI would look through once more takes a third of the time.
+        return Response(orjson.dumps(body), media_type="application/json")
 
     @router.get("/dashboard", include_in_schema=False)
     def page(request: Request) -> Response:

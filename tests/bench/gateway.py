@@ -71,20 +71,20 @@ def main() -> None:
 
 class Gateway:
     def __init__(self, url: str, key: str, pid: int, valkey: ValkeyProcess) -> None:
-        self._url, self._key, self._pid, self._valkey = url, key, pid, valkey
+        self.url, self.key, self.pid, self.valkey = url, key, pid, valkey
 
     def measure(self, requests: int, chunks: int, pause: float, connections: int) -> Figures:
         logged = self._logged()
-        before = cpu_seconds(self._pid)
-        command = [sys.executable, "-m", load.__name__, self._url, self._key]
+        before = cpu_seconds(self.pid)
+        command = [sys.executable, "-m", load.__name__, self.url, self.key]
         command += [str(part) for part in (requests, chunks, pause, connections)]
         answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
         p50, p99, rate = (float(part) for part in answer.stdout.split())
         eventually(lambda: self._logged() == logged + requests, seconds=30)
-        return Figures(1000 * (cpu_seconds(self._pid) - before) / requests, p50, p99, rate)
+        return Figures(1000 * (cpu_seconds(self.pid) - before) / requests, p50, p99, rate)
 
     def _logged(self) -> int:
-        return int(self._valkey.client.xlen("tw:completions"))
+        return int(self.valkey.client.xlen("tw:completions"))
 
 
 @contextmanager
