@@ -40,6 +40,7 @@ from serving.engine import Engine, EngineError, new_session
 from serving.fleet import Fleet
 from serving.gate import Gate
 from serving.imports import Imports, imports_router
+from serving.joblogs import JobLogs
 from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.pages import FOLDER
@@ -87,7 +88,10 @@ def create_app(settings: ServingSettings) -> FastAPI:
         settings.loaded_versions,
     )
     dispatcher = Dispatcher(producer(settings.broker_url))
-    control = Control(registry, jobs, keys, audit, dispatcher, store, router, fleet, releases, watch.refresh)
+    logs = JobLogs(settings.home)
+    control = Control(
+        registry, jobs, logs, keys, audit, dispatcher, store, router, fleet, releases, watch.refresh
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

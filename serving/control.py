@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
@@ -17,6 +17,7 @@ from serving.auth import Keys
 from serving.dispatch import Dispatcher
 from serving.errors import BadRequest, Conflict, UnknownPlot
 from serving.fleet import Fleet, Loaded, Wanted
+from serving.joblogs import JobLogs
 from serving.jobs import ACTIVE, Jobs, Kind
 from serving.loading import bring_up
 from serving.methods import Method
@@ -29,6 +30,7 @@ Viewer = Annotated[Caller, Depends(viewer)]
 Operator = Annotated[Caller, Depends(operator)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[Identifier | None, Query(description="The last id of the page before")]
+Lines = Annotated[int, Query(ge=1, le=2000)]
 Plot = Literal[
     "reward.png", "reward.json", "training.png", "training.json", "reliability.png", "reliability.json"
 ]
@@ -69,6 +71,7 @@ class Control:
 
     registry: Registry
     jobs: Jobs
+    logs: JobLogs
     keys: Keys
     audit: Audit
     dispatcher: Dispatcher
@@ -131,7 +134,7 @@ def _versions(router: APIRouter, control: Control) -> None:
 
     @router.get("/policies/{version}")
     def policy(version: str, _: Viewer) -> dict[str, Any]:
-        return {"object": "policy", **registry.policy(version).as_dict()}
+        return {"object": "policy", **_with_plots(registry, registry.policy(version))}
 
     @router.get("/policies/{version}/plots/{name}", response_class=FileResponse)
     def policy_plot(version: str, name: Plot, _: Viewer) -> FileResponse:
@@ -143,7 +146,7 @@ def _versions(router: APIRouter, control: Control) -> None:
 
     @router.get("/rewards/{version}")
     def reward(version: str, _: Viewer) -> dict[str, Any]:
-        return {"object": "reward", **registry.reward(version).as_dict()}
+        return {"object": "reward", **_with_plots(registry, registry.reward(version))}
 
     @router.get("/rewards/{version}/plots/{name}", response_class=FileResponse)
     def reward_plot(version: str, name: Plot, _: Viewer) -> FileResponse:
@@ -196,6 +199,12 @@ def _jobs(router: APIRouter, control: Control) -> None:
     @router.get("/jobs/{job_id}")
     def one(job_id: str, _: Viewer) -> dict[str, Any]:
         return jobs.get(job_id).as_dict()
+
+    @router.get("/jobs/{job_id}/log")
+    def log(job_id: str, _: Viewer, lines: Lines = 200) -> dict[str, Any]:
+        """The end of what its newest stage printed, where this gateway shares the worker's folder."""
+        found = control.logs.tail(jobs.get(job_id), lines)
+        return {"object": "job.log", "id": job_id, **asdict(found)}
 
     @router.post("/jobs/{job_id}/cancel")
     def cancel(job_id: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
@@ -263,6 +272,14 @@ def _watching(router: APIRouter, control: Control) -> None:
             "jobs": [job.as_dict() for job in active],
             "base": BASE,
         }
+
+
+def _with_plots(registry: Registry, version: Version) -> dict[str, Any]:
+    """A version, and the names of the pictures that were made with it."""
+    folder = registry.directory(version)
+    names = [name for name in get_args(Plot) if name.endswith(".png")]
+    there = [name for name in names if folder is not None and (folder / "plots" / name).is_file()]
+    return {**version.as_dict(), "plots": there}
 
 
 def _plot(registry: Registry, version: Version, name: str) -> FileResponse:

@@ -6,6 +6,7 @@ ServingError
 ├── UnknownVersion      no such policy or reward version
 ├── UnknownPlot         a version without this plot
 ├── UnknownJob          no such job
+├── UnknownLog          a job whose log this gateway cannot see
 ├── UnknownKey          no such key (operators' key management)
 ├── Unauthorized        no key, or a wrong one
 ├── Forged              a browser was made to send it by another site, or by a page that is too old
@@ -41,6 +42,10 @@ class UnknownPlot(ServingError):
 
 
 class UnknownJob(ServingError):
+    pass
+
+
+class UnknownLog(ServingError):
     pass
 
 

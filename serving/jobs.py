@@ -157,7 +157,10 @@ class Jobs:
                 raise BadRequest(f"There is no job {after!r} to list after.", "after")
             start = int(str(rank)) + 1
         ids = [str(job_id) for job_id in self._redis.zrevrange(JOBS, start, start + limit)]
-        return [self.get(job_id) for job_id in ids[:limit]], len(ids) > limit
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in ids[:limit]:
+                pipe.hgetall(_key(job_id))
+            return [_decode(stored) for stored in pipe.execute()], len(ids) > limit
 
     def active(self) -> list[Job]:
         """Queued and running jobs, oldest first."""

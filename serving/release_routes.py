@@ -10,8 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from feedback.types import Frozen
 from serving.control import Control, Operator, ReasonRequest, Viewer, Why
 from serving.releases import Mode, Release, Undecided
+from serving.sequential import Rule
 
 Share = Annotated[float, Field(gt=0, le=0.5, description="Of the traffic")]
+RULE = Rule()
 
 
 class RulesRequest(Frozen):
@@ -81,9 +83,11 @@ def release_router(control: Control) -> APIRouter:
 
 
 def _told(release: Release) -> dict[str, Any]:
+    """`decides`: the evidence from which on raters, or a guard, decide."""
     return {
         "object": "release",
         "rules": asdict(release.rules),
         "trial": None if release.trial is None else asdict(release.trial),
         "waiting": list(release.waiting),
+        "decides": {"raters": 1 / RULE.alpha, "guards": 1 / RULE.guard_alpha},
     }

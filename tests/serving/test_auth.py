@@ -28,6 +28,7 @@ ROUTES = {
     "GET /v1/rewards/x/plots/x": Role.viewer,
     "GET /v1/jobs": Role.viewer,
     "GET /v1/jobs/x": Role.viewer,
+    "GET /v1/jobs/x/log": Role.viewer,
     "GET /v1/learning": Role.viewer,
     "GET /v1/stats/policies": Role.viewer,
     "GET /v1/stats/hours": Role.viewer,

@@ -1,0 +1,75 @@
+"""The end of what a job's newest stage printed. Sync.
+
+It is read from the worker's folder, <home>/jobs/<id>/NN-stage/log.txt, so a gateway can tell it only where it
+shares THUMBWHEEL_HOME with the worker; elsewhere it says so.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import UnknownLog
+from serving.jobs import Job
+
+LOG = "log.txt"
+MOST_BYTES = 256 * 1024
+STAGE = re.compile(r"(\d+)-[\w-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """`stage`: its folder's name, None where none has begun. `more`: whether there is more before it."""
+
+    stage: str | None = None
+    lines: tuple[str, ...] = ()
+    more: bool = False
+
+
+class JobLogs:
+    def __init__(self, home: Path) -> None:
+        self._jobs = home / "jobs"
+
+    def tail(self, job: Job, lines: int) -> Tail:
+        """The last lines of the newest stage; none where no stage has begun. Raises UnknownLog where the job
+        has run, but left nothing here."""
+        if job.started is None:
+            return Tail()
+        folder = self._jobs / job.id
+        if not folder.is_dir():
+            raise UnknownLog(
+                f"The log of {job.id} is not here: this gateway does not share THUMBWHEEL_HOME with the "
+                "worker that ran it, or the job's folder was removed. Read it on the worker's machine."
+            )
+        path = self._newest(folder)
+        if path is None:
+            return Tail()
+        text, whole = _end_of(path)
+        found = [_as_shown(line) for line in text.split("\n")]
+        if not found[-1]:
+            found.pop()
+        if not whole and len(found) > 1:
+            found = found[1:]  # it begins in the middle
+        return Tail(path.parent.name, tuple(found[-lines:]), not whole or len(found) > lines)
+
+    def _newest(self, folder: Path) -> Path | None:
+        """The log of the stage with the highest number. A link that leads out of the jobs is none."""
+        stages = [(match, path) for path in folder.iterdir() if (match := STAGE.fullmatch(path.name))]
+        for _, path in sorted(stages, key=lambda found: int(found[0][1]), reverse=True):
+            log = path / LOG
+            if log.is_file() and log.resolve().is_relative_to(self._jobs.resolve()):
+                return log
+        return None
+
+
+def _end_of(path: Path) -> tuple[str, bool]:
+    """At most MOST_BYTES from a file's end, and whether that is all of it."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - MOST_BYTES))
+        return file.read(MOST_BYTES).decode(errors="replace"), size <= MOST_BYTES
+
+
+def _as_shown(line: str) -> str:
+    """What a terminal shows of a line that a progress bar wrote over and over."""
+    return line.rstrip("\r").rpartition("\r")[2]

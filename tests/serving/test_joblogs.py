@@ -1,0 +1,93 @@
+"""The end of a job's log, over HTTP: what is there, how much of it, and what is said where it is not."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.joblogs import MOST_BYTES
+from serving.jobs import Kind
+from tests.conftest import Gateway
+
+
+@pytest.fixture
+def client(steady: Gateway):
+    with steady.client() as client:
+        yield client
+
+
+@pytest.fixture
+def job(steady: Gateway) -> str:
+    """A job that a worker has begun."""
+    job = steady.jobs.create(Kind.reward, by="test")
+    lease = steady.jobs.acquire(job.id)
+    assert lease is not None
+    steady.jobs.update(lease, state="done")
+    steady.jobs.release(lease)
+    return job.id
+
+
+def write(steady: Gateway, job: str, stage: str, text: str | bytes) -> Path:
+    folder = steady.home / "jobs" / job / stage
+    folder.mkdir(parents=True)
+    path = folder / "log.txt"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def tail(client, job: str, **query: int) -> dict:
+    answer = client.get(f"/v1/jobs/{job}/log", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_newest_stage_is_told_to_its_last_line(client, steady, job):
+    write(steady, job, "02-train_reward", "old\n")
+    write(steady, job, "10-score-1", "one\ntwo\nthree\n")
+    (steady.home / "jobs" / job / "11-publish").mkdir()
+    (steady.home / "jobs" / job / "facts.json").write_text("{}")
+    told = {"object": "job.log", "id": job, "stage": "10-score-1"}
+    assert tail(client, job) == told | {"lines": ["one", "two", "three"], "more": False}
+    short = tail(client, job, lines=2)
+    assert (short["lines"], short["more"]) == (["two", "three"], True)
+
+
+def test_a_progress_bar_is_what_a_terminal_shows_of_it(client, steady, job):
+    write(steady, job, "01-snapshot", "begin\r\n 1%\r 50%\r100%\nlast")
+    assert tail(client, job)["lines"] == ["begin", "100%", "last"]
+
+
+def test_no_more_is_read_than_its_end(client, steady, job):
+    write(steady, job, "01-snapshot", b"x" * 99 + b"\xff\n" + b"y" * (MOST_BYTES - 20) + b"\n" + b"last\n")
+    found = tail(client, job)
+    assert (found["lines"][-1], found["more"]) == ("last", True)
+    assert not found["lines"][0].startswith("x")
+    assert sum(map(len, found["lines"])) < MOST_BYTES
+
+
+def test_before_a_stage_has_begun_there_is_none(client, steady, job):
+    queued = steady.jobs.create(Kind.reward, by="test")
+    assert (tail(client, queued.id)["stage"], tail(client, queued.id)["lines"]) == (None, [])
+    steady.jobs.cancel(queued.id, "a test")
+    assert tail(client, queued.id)["lines"] == []
+    (steady.home / "jobs" / job).mkdir(parents=True)
+    assert (tail(client, job)["stage"], tail(client, job)["lines"]) == (None, [])
+
+
+def test_where_the_worker_has_another_home_it_says_so(client, job):
+    answer = client.get(f"/v1/jobs/{job}/log")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "log_not_found")
+    assert "does not share THUMBWHEEL_HOME" in answer.json()["error"]["message"]
+
+
+def test_nothing_but_logs_of_jobs_is_read(client, steady, job):
+    secret = steady.home / "keys" / "operator"
+    own = write(steady, job, "01-snapshot", "fine\n")
+    (own.parent.parent / "02-score").mkdir()
+    (own.parent.parent / "02-score" / "log.txt").symlink_to(secret)
+    (own.parent.parent / "03-x..y").mkdir()
+    assert tail(client, job)["lines"] == ["fine"]
+    for name in ("job-none", "..", "..%2Fkeys", "%2e%2e%2fkeys", f"{job}%2F..", f"{job}%00"):
+        answer = client.get(f"/v1/jobs/{name}/log")
+        assert answer.status_code == 404, (name, answer.text)
+    for lines in (0, -1, 2001, "all"):
+        assert client.get(f"/v1/jobs/{job}/log", params={"lines": lines}).status_code == 400
