@@ -45,6 +45,7 @@ from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.pages import FOLDER
 from serving.pages.chat import chat_page_router
+from serving.pages.operate import operate_page_router
 from serving.pages.render import render_router
 from serving.pairs import Pairs
 from serving.registry import Registry
@@ -140,6 +141,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.include_router(assets_router(pages.assets))
     app.include_router(signin_router(pages, key_view, sessions, session_view))
     app.include_router(chat_page_router(pages))
+    app.include_router(operate_page_router(pages))
     app.include_router(dashboard_router(pages, Board(dashboard, audit, registry)))
     app.include_router(render_router())
     _add_probes(app, fleet, router, metrics)

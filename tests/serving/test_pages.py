@@ -20,7 +20,7 @@ def signed_in(gateway: Gateway, key: str, **fields: str) -> Iterator[httpx.Clien
         yield browser
 
 
-@pytest.mark.parametrize("path", ["/", "/signin"])
+@pytest.mark.parametrize("path", ["/", "/signin", "/operate"])
 def test_pages_come_with_their_policy_and_are_kept_nowhere(steady, path):
     with signed_in(steady, steady.operator_key) as browser:
         answer = browser.get(path)

@@ -1,0 +1,23 @@
+// Drawing what was asked for again and again: anew only where it changed, and the focus stays where it was.
+
+import { find, set } from "./dom.js";
+
+const shown = new WeakMap();
+
+// What `build` makes of `data`, in place of what `parent` shows; nothing happens where the data is the same.
+export function draw(parent, data, build) {
+  const key = JSON.stringify(data);
+  if (shown.get(parent) === key) return;
+  shown.set(parent, key);
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  parent.replaceChildren(...[build(data)].flat(2).filter(Boolean));
+  if (focused) find(`[data-focus="${CSS.escape(focused)}"]`, parent)?.focus();
+}
+
+// An element of a picture; its text goes in as text nodes only, as in el().
+export function svg(name, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  set(element, attributes);
+  element.append(...children.flat().filter((child) => (child ?? false) !== false));
+  return element;
+}

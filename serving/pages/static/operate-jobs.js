@@ -1,0 +1,131 @@
+// Jobs, the newest first: what each does and has done, live; its stages and its log where one looks closer.
+
+import { get } from "./api.js";
+import { button, el, moment, set } from "./dom.js";
+import { draw } from "./operate-draw.js";
+import { Log } from "./operate-log.js";
+import { span } from "./operate-words.js";
+
+const STATES = { done: "good", failed: "bad", cancelled: "warn", skipped: "warn", running: "accent", queued: "" };
+const OLDER = 20;
+const active = ({ state }) => state === "queued" || state === "running";
+
+export class JobList {
+  constructor(parent, older, acts) {
+    this.parent = parent;
+    this.older = older;
+    this.acts = acts;
+    this.rows = new Map(); // id → Row
+    this.last = null; // id of the oldest that is shown
+    older.addEventListener("click", () => this.more());
+  }
+
+  show({ data, has_more }) {
+    if (data.length === 0) {
+      draw(this.parent, "none", () => el("p", { class: "empty" }, "No job has run yet. Updates start by themselves as labels come; or start one."));
+      return;
+    }
+    if (this.rows.size === 0) {
+      this.parent.replaceChildren();
+      this.last = data.at(-1).id;
+      this.older.hidden = !has_more;
+    }
+    data.toReversed().forEach((job) => this.#put(job, (element) => this.parent.prepend(element)));
+  }
+
+  async more() {
+    set(this.older, { disabled: true });
+    try {
+      const { data, has_more } = await get(`/v1/jobs?limit=${OLDER}&after=${encodeURIComponent(this.last)}`);
+      data.forEach((job) => this.#put(job, (element) => this.parent.append(element)));
+      this.last = data.at(-1)?.id ?? this.last;
+      this.older.hidden = !has_more;
+    } catch (error) {
+      this.older.textContent = `Older jobs: ${error.message}`;
+    } finally {
+      set(this.older, { disabled: false });
+    }
+  }
+
+  #put(job, place) {
+    let row = this.rows.get(job.id);
+    if (!row) {
+      row = new Row(job, this.acts);
+      this.rows.set(job.id, row);
+      place(row.element);
+    }
+    row.show(job);
+  }
+}
+
+class Row {
+  constructor(job, acts) {
+    this.head = el("div", { class: "job-head" });
+    this.bar = el("progress", { max: "1", "aria-label": `Progress of ${job.id}` });
+    this.says = el("div", { class: "job-says" });
+    this.stages = el("div");
+    this.log = new Log(job.id);
+    this.cancel = button({ class: "danger", "data-focus": `cancel ${job.id}`, onclick: () => acts.cancel(this.job) }, "Cancel", el("span", { class: "unseen" }, ` ${job.id}`));
+    this.details = el("details", {}, el("summary", {}, "Stages and log"), el("p", { class: "soft" }, el("code", {}, job.id)), this.stages, this.log.element);
+    this.details.addEventListener("toggle", () => this.log.watch(this.details.open, this.job));
+    this.element = el("article", { class: "job", "aria-label": job.id }, this.head, this.bar, el("div", { class: "spread job-middle" }, this.says, this.cancel), this.details);
+  }
+
+  show(job) {
+    this.job = job;
+    draw(this.head, [job, took(job)], () => head(job));
+    set(this.bar, { value: job.progress });
+    this.bar.hidden = !active(job);
+    this.cancel.hidden = !active(job) || job.cancel_requested;
+    draw(this.says, job, () => says(job));
+    draw(this.stages, job.stages, (stages) => stagesOf(job.id, stages));
+    this.log.follow(job);
+  }
+}
+
+function head(job) {
+  const what = job.params.method ? `${job.kind}, ${job.params.method}` : job.kind;
+  return [
+    el("span", { class: `tag ${STATES[job.state]}` }, job.cancel_requested && active(job) ? "stopping" : job.state),
+    el("strong", {}, what),
+    el("span", { class: "soft small" }, `${moment(job.created)}, by ${job.by}`),
+    el("span", { class: "soft small numbers took" }, took(job)),
+  ];
+}
+
+function took({ started, finished, state }) {
+  if (started === null) return state === "queued" ? "waits for a worker" : "";
+  return span((finished ?? Date.now() / 1000) - started);
+}
+
+function says(job) {
+  const published = [job.reward, job.policy].filter(Boolean);
+  const stage = active(job) && job.stage ? [el("strong", {}, job.stage), job.message ? `: ${job.message}` : ""] : [];
+  return [
+    stage.length > 0 && el("p", {}, el("span", { class: "numbers" }, `${Math.round(100 * job.progress)} % `), stage),
+    published.length > 0 && el("p", {}, "Published ", el("strong", {}, published.join(", ")), "."),
+    job.reason && el("p", { class: "why" }, job.reason),
+    job.attempts > 1 && el("p", { class: "soft" }, `Taken up ${job.attempts - 1} ${job.attempts === 2 ? "time" : "times"} after a worker went away.`),
+  ];
+}
+
+function stagesOf(id, stages) {
+  if (stages.length === 0) return el("p", { class: "soft small" }, "No stage has begun.");
+  const rows = stages.map(({ name, state, seconds, message }) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, name),
+      el("td", {}, el("span", { class: `tag ${STATES[state] ?? ""}` }, state)),
+      el("td", { class: "number" }, `${seconds.toFixed(1)} s`),
+      el("td", { class: "long" }, message ?? ""),
+    ),
+  );
+  const heads = ["stage", "state", "took", "last said"].map((name) => el("th", { scope: "col", class: name === "took" ? "number" : null }, name));
+  return el(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": `Stages of ${id}` },
+    el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)),
+  );
+}
+

@@ -1,0 +1,431 @@
+"""The operations page in a real browser, in front of a real gateway and a fake engine."""
+
+import base64
+import random
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from feedback.caller import Role
+from serving.jobs import Kind
+from serving.releases import Releases, Rules
+from serving.sequential import Replies, Rule, Tally, Verdict, Voice, verdict
+from tests.browser import NARROW, chromium, overflow, signed_in, violations
+from tests.conftest import Gateway
+from tests.servers import eventually
+
+__all__ = ["chromium"]
+
+HOSTILE = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+GOOD = {
+    "win_rate": 0.62, "win_rate_interval": [0.55, 0.69], "kl_base": 0.24, "kl_champion": 0.08,
+    "reference_nll_rise": 0.006, "members_win_rate": 0.7, "members_win_rate_interval": [0.62, 0.77],
+}  # fmt: skip
+
+
+@pytest.fixture
+def lively(gateway: Gateway) -> Gateway:
+    """Two versions that came from the champion."""
+    gateway.publish("policy-v1", metrics=GOOD, reward="reward-v1")
+    gateway.publish("policy-v2", parent="policy-v1", metrics=GOOD | {"win_rate": 0.57})
+    gateway.publish("policy-v3", parent="policy-v1")
+    folder = gateway.home / "artifacts" / "policies" / "policy-v2" / "plots"
+    folder.mkdir()
+    (folder / "reward.png").write_bytes(PIXEL)
+    with gateway.client() as client:
+        assert client.post("/v1/policies/policy-v1/promote", json={"reason": "better"}).status_code == 200
+    return gateway
+
+
+@pytest.fixture
+def page(chromium: Browser, lively: Gateway) -> Iterator[Page]:
+    with operating(chromium, lively) as page:
+        yield page
+
+
+class operating:
+    """A signed-in browser on the operations page, once that has looked for the first time."""
+
+    def __init__(self, chromium: Browser, gateway: Gateway, **options: Any) -> None:
+        self._signed_in, self._url = signed_in(chromium, gateway, **options), gateway.url + "/operate"
+
+    def __enter__(self) -> Page:
+        page = self._signed_in.__enter__()
+        page.goto(self._url)
+        expect(page.locator("#live")).to_contain_text("Live")
+        return page
+
+    def __exit__(self, *failure: Any) -> None:
+        self._signed_in.__exit__(*failure)
+
+
+def confirm(page: Page, action: str, reason: str | None = "a reason") -> None:
+    dialog = page.locator("#ask")
+    expect(dialog).to_be_visible()
+    if reason is not None:
+        dialog.get_by_label("Reason").fill(reason)
+    dialog.get_by_role("button", name=action).click()
+    expect(dialog).to_be_hidden()
+
+
+def node(page: Page, version: str) -> Locator:
+    return page.get_by_role("button", name=re.compile(f"^{version},"))
+
+
+def actions(gateway: Gateway, count: int = 1) -> list[tuple[str, str, str]]:
+    with gateway.client() as client:
+        newest = client.get("/v1/audit", params={"limit": count}).json()["data"]
+    return [(action["who"], action["what"], action["why"]) for action in newest]
+
+
+def found(better: float = 0.75, voices: int = 60, elapsed: float = 60.0) -> Verdict:
+    """What a canary comes to of which a share of the thumbs are up."""
+    dice = random.Random(0)
+
+    def thumbs(up: float) -> tuple[int, int]:
+        ups = sum(dice.random() < up for _ in range(6))
+        return ups, 6 - ups
+
+    said = [
+        Voice(champion=thumbs(0.6), challenger=thumbs(better), wins=1, losses=n % 2) for n in range(voices)
+    ]
+    one = Replies(Tally(400, 4, 4), Tally(400, 120, 40), Tally(400, 30000, 2500000), Tally(400, 8, 8))
+    other = Replies(Tally(100, 2, 2), Tally(100, 31, 11), Tally(100, 8100, 700000), Tally(100, 1, 1))
+    return verdict(said, one, other, elapsed, Rule())
+
+
+def note(gateway: Gateway, what: Verdict, asks: str | None = None) -> None:
+    """As the control worker does after each look."""
+    releases = Releases(gateway.redis, Rules(watch=0))
+    trial = releases.state().trial
+    assert trial is not None
+    releases.note(trial, {**what.as_dict(), "looked": time.time()}, asks)
+
+
+def on_canary(gateway: Gateway, version: str = "policy-v2") -> None:
+    with gateway.client() as client:
+        answer = client.post(f"/v1/policies/{version}/canary", json={"reason": "a test"})
+    assert answer.status_code == 200, answer.text
+
+
+class Worker:
+    """Is at work on the oldest job that waits, and goes a step further each time it is told to."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        [self.job] = eventually(gateway.jobs.active)
+        lease = gateway.jobs.acquire(self.job.id)
+        assert lease is not None
+        self._lease = lease
+
+    def stage(self, name: str, progress: float, message: str, log: str) -> None:
+        folder = self._gateway.home / "jobs" / self.job.id / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "log.txt").write_text(log)
+        stage = {"name": name[3:], "state": "running", "seconds": 1.0, "message": message}
+        self.update(stage=name[3:], progress=progress, message=message, stages=[stage])
+
+    def end(self, **changes: Any) -> None:
+        self.update(finished=time.time(), **changes)
+        self._gateway.jobs.release(self._lease)
+
+    def update(self, **changes: Any) -> None:
+        self._gateway.jobs.renew(self._lease)
+        self._gateway.jobs.update(self._lease, **changes)
+
+
+def test_a_cycle_is_started_followed_and_what_it_made_is_promoted_and_rolled_back(page, lively):
+    page.get_by_role("button", name="Start a job").click()
+    page.get_by_label("How the policy is optimised").select_option("online_dpo")
+    confirm(page, "Start", "now")
+    worker = Worker(lively)
+    assert (worker.job.kind, worker.job.params) == ("cycle", {"method": "online_dpo"})
+    job = page.get_by_role("article", name=worker.job.id)
+    worker.stage("03-sample-1", 0.25, "3 of 12 prompts", "asking\n")
+    expect(job).to_contain_text("25 % sample-1: 3 of 12 prompts")
+    expect(job.get_by_role("progressbar")).to_have_js_property("value", 0.25)
+    job.get_by_text("Stages and log").click()
+    expect(job.get_by_role("region", name="Log of")).to_have_text("asking")
+    worker.stage("04-score-1", 0.5, "half", "scoring\nhalf of it\n")
+    expect(job.get_by_role("region", name="Log of")).to_have_text("scoring\nhalf of it")
+    worker.end(state="done", policy="policy-v2", reward="reward-v1", progress=1.0)
+    expect(job).to_contain_text("Published reward-v1, policy-v2.")
+    expect(job.get_by_role("progressbar")).to_have_count(0)
+
+    node(page, "policy-v2").click()
+    expect(page.locator("#version img")).to_have_js_property("naturalWidth", 1)
+    expect(page.locator("#version")).to_contain_text("57 % [55, 69]")
+    page.get_by_role("button", name="Promote policy-v2").click()
+    expect(page.locator("#ask")).to_contain_text("instead of policy-v1")
+    confirm(page, "Promote policy-v2", "raters like it")
+    expect(page.get_by_role("status")).to_have_text("policy-v2 is the champion now.")
+    expect(page.get_by_role("button", name=re.compile(r"^policy-v2, champion, wins 57\s%"))).to_be_visible()
+    assert actions(lively) == [("operator", "policy.promote", "raters like it")]
+
+    page.get_by_role("button", name="Roll back to policy-v1").click()
+    confirm(page, "Roll back to policy-v1", "rude after all")
+    expect(page.locator("#release")).to_contain_text("policy-v1")
+    expect(page.locator("#audit")).to_contain_text("rude after all")
+    assert actions(lively) == [("operator", "policy.rollback", "rude after all")]
+
+
+def test_a_canary_is_begun_shows_its_evidence_gets_more_and_is_aborted(page, lively):
+    node(page, "policy-v2").click()
+    page.get_by_role("button", name="Put it on canary").click()
+    page.get_by_label("Share of the traffic").fill("20")
+    confirm(page, "Begin the canary", "worth a try")
+    release = page.locator("#release")
+    expect(release).to_contain_text(re.compile(r"policy-v2\s*canary\s*20\s%"))
+    expect(release).to_contain_text("6 days 23 hours left")
+    expect(page.locator("#evidence")).to_contain_text("Nothing was measured yet")
+    expect(node(page, "policy-v2")).to_contain_text(re.compile(r"canary 20\s%"))
+
+    note(lively, found(0.68, 40))
+    evidence = page.locator("#evidence")
+    expect(evidence).to_contain_text("Its lead is")
+    expect(evidence.get_by_role("meter", name="better")).to_have_attribute(
+        "aria-valuetext", re.compile(" of 20$")
+    )
+    expect(evidence.get_by_role("row", name=re.compile(r"^policy-v2 \d+ \d+ 6\d\s%"))).to_be_visible()
+    expect(evidence.get_by_role("row", name="broken replies")).to_contain_text(
+        re.compile(r"2.0\s%.*1.0\s%.*quiet")
+    )
+
+    page.get_by_role("button", name="Change the share").click()
+    page.get_by_label("Share of the traffic").fill("60")
+    page.get_by_label("Reason").fill("faster")
+    page.get_by_role("dialog").get_by_role("button", name="Change the share").click()
+    expect(page.get_by_label("Share of the traffic")).to_be_focused()
+    page.get_by_label("Share of the traffic").fill("50")
+    confirm(page, "Change the share", None)
+    expect(release).to_contain_text(re.compile(r"canary\s*50\s%"))
+    page.get_by_role("button", name="Abort").click()
+    confirm(page, "Abort the canary", "too long-winded")
+    expect(release).to_contain_text("Nothing is on trial")
+    expect(evidence).to_be_empty()
+    assert [action[1:] for action in actions(lively, 3)] == [
+        ("canary.abort", "too long-winded"), ("release.rules", "faster"), ("canary.begin", "worth a try"),
+    ]  # fmt: skip
+
+
+def test_a_canary_that_asks_is_seen_and_what_waits_can_be_dropped(page, lively):
+    on_canary(lively)
+    what = found(0.85)
+    note(lively, what, what.reason)
+    asked = page.get_by_role("group", name="A decision is asked for")
+    expect(asked).to_contain_text("policy-v2 waits for your decision")
+    expect(asked).to_contain_text("Raters find the challenger better.")
+    expect(page).to_have_title("policy-v2 asks · Operations · Thumbwheel")
+    page.get_by_role("button", name="Pin", exact=True).click()
+    confirm(page, "Pin policy-v1", "holidays")
+    expect(page.locator("#rules")).to_contain_text("nothing moves by itself")
+    node(page, "policy-v3").click()
+    page.get_by_role("button", name="Promote policy-v3").click()
+    expect(page.locator("#ask")).to_contain_text("policy-v2 leaves its canary and waits again.")
+    confirm(page, "Promote policy-v3")
+    waiting = page.get_by_role("region", name="Waiting for a canary")
+    expect(waiting).to_contain_text("policy-v2")
+    waiting.get_by_role("button", name="Drop policy-v2").click()
+    confirm(page, "Drop policy-v2", "superseded")
+    expect(waiting).to_be_hidden()
+    assert actions(lively) == [("operator", "release.drop", "superseded")]
+
+
+def test_a_watch_can_be_ended_or_rolled_back(chromium, lively):
+    with lively.client() as client:
+        client.post("/v1/release", json={"watch": 3600, "reason": "a test"})
+        client.post("/v1/policies/policy-v2/promote", json={"reason": "a test"})
+    with operating(chromium, lively) as page:
+        expect(page.locator("#release")).to_contain_text("Watched after its promotion")
+        expect(node(page, "policy-v1")).to_contain_text("before")
+        page.get_by_role("button", name="End the watch").click()
+        confirm(page, "End the watch", "quiet enough")
+        expect(page.locator("#release")).to_contain_text("Nothing is on trial")
+        expect(page.get_by_role("button", name="Roll back to policy-v1")).to_be_visible()
+
+
+def test_rules_are_changed_with_a_reason_and_only_what_differs(page, lively):
+    page.get_by_role("button", name="Change the rules").click()
+    page.get_by_label("What becomes of a version").select_option("ask_first")
+    page.get_by_label("Hours until it is undecided").fill("36")
+    confirm(page, "Change the rules", "release week")
+    expect(page.locator("#rules")).to_contain_text("ask_first")
+    expect(page.locator("#rules")).to_contain_text("after 1 day 12 hours it waits for an operator")
+    with lively.client() as client:
+        [last] = client.get("/v1/audit", params={"limit": 1}).json()["data"]
+    assert last["after"] == {"mode": "ask_first", "canary": 36 * 3600.0}
+    assert last["why"] == "release week"
+    expect(page.locator("#audit")).to_contain_text("mode: auto → ask_first, canary: 604800 → 129600")
+
+
+def test_learning_is_paused_and_resumed_and_a_job_is_cancelled(page, lively):
+    page.get_by_role("button", name="Pause learning").click()
+    confirm(page, "Pause learning", "odd labels")
+    page.get_by_role("button", name="Resume learning").click()
+    confirm(page, "Resume learning", "all is well")
+    expect(page.get_by_role("button", name="Pause learning")).to_be_focused()
+    page.get_by_role("button", name="Start a job").click()
+    page.get_by_label("What is learnt").select_option("reward")
+    confirm(page, "Start", None)
+    page.get_by_role("button", name="Cancel job-").click()
+    confirm(page, "Cancel the job", "by mistake")
+    job = page.locator(".job").first
+    expect(job).to_contain_text("cancelled")
+    expect(job).to_contain_text("by mistake")
+    assert [action[1] for action in actions(lively, 4)] == [
+        "job.cancel", "job.start", "learning.resume", "learning.pause",
+    ]  # fmt: skip
+
+
+def test_a_reason_is_needed_and_what_was_typed_outlives_an_error_and_a_cancel(page, lively):
+    back = page.get_by_role("button", name="Roll back to policy-v0")
+    back.click()
+    dialog = page.locator("#ask")
+    reason, send = dialog.get_by_label("Reason"), dialog.get_by_role("button", name="Roll back")
+    for nothing in ("", "   "):
+        reason.fill(nothing)
+        send.click()
+        expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("alert")).to_contain_text("Say why")
+    reason.fill("it babbles")
+    page.keyboard.press("Escape")
+    expect(back).to_be_focused()
+    back.click()
+    expect(reason).to_have_value("it babbles")
+    with lively.client() as client:
+        client.post("/v1/rollback", json={"reason": "quicker"})
+    send.click()
+    expect(dialog.get_by_role("alert")).to_have_text("policy-v0 is the champion already.")
+    expect(reason).to_have_value("it babbles")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#release")).to_contain_text("policy-v0")
+
+
+def test_the_lineage_is_walked_by_keys_and_there_as_a_table(page):
+    node(page, "policy-v1").focus()
+    page.keyboard.press("ArrowRight")
+    expect(node(page, "policy-v2")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(node(page, "policy-v3")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(node(page, "policy-v0")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#version")).to_contain_text("policy-v0")
+    page.keyboard.press("Escape")
+    expect(node(page, "policy-v0")).to_be_focused()
+    page.get_by_text("As a table").click()
+    row = page.locator("#policies").get_by_role("row", name="policy-v2")
+    expect(row).to_contain_text(re.compile(r"policy-v1\s*57\s% \[55, 69\]\s*0.24"))
+    row.get_by_role("button", name="policy-v2").click()
+    expect(page.locator("#version")).to_contain_text("by the held-out judge")
+
+
+def test_engines_say_what_they_serve_and_what_they_refuse(page, lively):
+    engine = page.locator(".engine")
+    expect(engine).to_contain_text("ready")
+    expect(engine.get_by_role("list")).to_contain_text("policy-v1")
+    lively.engine.down = True
+    lively.redis.publish("tw:changed", "x")
+    expect(engine).to_contain_text("not ready")
+    lively.engine.logprob["policy-v9"] = float("nan")
+    lively.engine.down = False
+    lively.publish("policy-v9")
+    expect(engine).to_contain_text("Refused policy-v9")
+
+
+def test_the_audit_log_pages(page, lively):
+    with lively.client() as client:
+        for number in range(30):
+            client.post("/v1/learning", json={"paused": False, "reason": f"action {number}."})
+    rows = page.locator("#audit tbody tr")
+    page.get_by_role("button", name="Pause learning").click()
+    confirm(page, "Pause learning", "the last")
+    expect(rows.first).to_contain_text("the last")
+    expect(rows).to_have_count(20)
+    page.get_by_role("button", name="Older entries").click()
+    expect(page.locator("#audit")).to_contain_text("action 0.")
+    expect(page.locator("#audit")).to_contain_text("the first operator key")
+    expect(page.get_by_role("button", name="Older entries")).to_be_hidden()
+
+
+def test_what_is_hostile_is_text_everywhere(chromium, lively):
+    lively.publish("policy-v4", metrics={"note": HOSTILE}, reward=HOSTILE)
+    lively.jobs.create(Kind.cycle, by=HOSTILE)
+    worker = Worker(lively)
+    worker.stage("01-snapshot", 0.5, HOSTILE, HOSTILE)
+    on_canary(lively)
+    note(lively, found(0.85), HOSTILE)
+    with lively.client() as client:
+        client.post("/v1/learning", json={"paused": True, "reason": HOSTILE})
+    with operating(chromium, lively) as page:
+        page.get_by_text("Stages and log").first.click()
+        for where in ("#audit", "#release", ".job", ".log"):
+            expect(page.locator(where).first).to_contain_text("<img src=x onerror=window.hacked=1>")
+        node(page, "policy-v4").click()
+        expect(page.locator("#version")).to_contain_text("<script>window.hacked=1</script>")
+        worker.end(state="failed", reason=HOSTILE)
+        expect(page.locator(".why").filter(has_text="<img")).not_to_have_count(0)
+        assert page.evaluate("typeof window.hacked") == "undefined"
+        assert page.locator("main img[src=x], main script").count() == 0
+
+
+def test_a_log_that_is_elsewhere_is_said_to_be(chromium, lively):
+    lively.jobs.create(Kind.reward, by="test")
+    Worker(lively).end(state="done")
+    with operating(chromium, lively) as page:
+        page.get_by_text("Stages and log").first.click()
+        expect(page.locator(".log-title").first).to_contain_text("does not share THUMBWHEEL_HOME")
+
+
+def test_an_outage_is_told_keeps_what_is_shown_and_ends_by_itself(page):
+    page.route("**/v1/status", lambda route: route.abort())
+    trouble = page.locator("#trouble")
+    expect(trouble).to_contain_text("The service cannot be reached")
+    expect(page.locator("#release")).to_contain_text("policy-v1")
+    page.unroute("**/v1/status")
+    expect(trouble).to_be_hidden()
+
+
+@pytest.mark.parametrize("role", [Role.user, Role.viewer])
+def test_others_are_told_what_it_takes(chromium, steady, role):
+    with signed_in(chromium, steady, steady.key(role)) as page:
+        answer = page.goto(steady.url + "/operate")
+        assert answer is not None
+        assert answer.status == 403
+        expect(page.get_by_role("heading", level=1)).to_have_text("This page needs the role operator")
+        assert violations(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_state_passes_the_accessibility_checker_and_fits_a_phone(chromium, lively, scheme):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    worker.stage("01-snapshot", 0.5, "x" * 300, "y" * 500)
+    on_canary(lively)
+    what = found(0.85)
+    note(lively, what, what.reason)
+    with operating(chromium, lively, viewport=NARROW, color_scheme=scheme) as page:
+        for summary in ("Stages and log", "As a table", "Reward models"):
+            page.get_by_text(summary).first.click()
+        expect(page.locator(".log").first).to_be_visible()
+        assert overflow(page) <= 0
+        assert violations(page) == []
+        page.get_by_role("button", name="Promote it").click()
+        assert violations(page) == []
+        assert overflow(page) <= 0
+        page.keyboard.press("Escape")
+        node(page, "policy-v2").click()
+        expect(page.locator("#version img")).to_be_visible()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.set_viewport_size({"width": 1280, "height": 800})
+        assert overflow(page) <= 0
+        assert violations(page) == []
