@@ -24,7 +24,7 @@ def main(base_model: str, folder: Path, kind: str) -> None:
     model = load_policy(base_model, None, 8, UNWRAPPED if kind == "unwrapped" else TARGETS)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3 if kind == "worse" else 0.01)
+            torch.nn.init.normal_(parameter, std=2.0 if kind == "worse" else 0.01)
     model.eval()
     model.save_pretrained(folder / "adapter")
     tokenizer = AutoTokenizer.from_pretrained(base_model)
