@@ -133,7 +133,7 @@ function facts({ trial, rules, left: time }) {
     { class: "soft small" },
     trial.kind === "canary" ? "On canary" : "Watched after its promotion",
     ` since ${moment(trial.started)}. `,
-    ends ? [el("strong", {}, `${time} left`), `, then ${then}.`] : "Its time is up.",
+    ends ? [el("strong", {}, `${time} left`), trial.asks ? "." : `, then ${then}.`] : "Its time is up.",
     rules.pinned && " Pinned: nothing moves by itself.",
   );
 }
