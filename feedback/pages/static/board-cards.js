@@ -12,7 +12,7 @@ export function showCards(parent, { totals, sides, raters, rewards }) {
     card("Approval", share(totals.approval), sure(totals.approval_interval), many(totals.up + totals.down, "thumb")),
     card("Response rate", share(totals.response_rate, 1), `${count(totals.rated)} of ${many(totals.completions, "reply", "replies")}`),
     card("Labels", count(totals.labels), `${many(totals.up + totals.down, "thumb")}, ${many(totals.comparisons, "choice")}`),
-    card("Ties", share(totals.tie_share), sure(totals.tie_interval), `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}`),
+    card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}` : "no choices"),
     card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
     card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")}`),
     card(
