@@ -37,8 +37,8 @@ class Voices:
         found = self._reader.standing(places)
         self._said |= {place: found.get(place) for place in places}
         self._place = until
-        found = heard(self._trial, filter(None, self._said.values()))
-        return [replace(voice, before=self._before.get(rater, (0, 0))) for rater, voice in found.items()]
+        voices = heard(self._trial, filter(None, self._said.values()))
+        return [replace(voice, before=self._before.get(rater, (0, 0))) for rater, voice in voices.items()]
 
 
 def heard(trial: Trial, said: Iterable[Said]) -> dict[str, Voice]:

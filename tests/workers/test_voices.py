@@ -5,7 +5,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from feedback.reader import FeedbackReader
 from feedback.store import FeedbackStore
-from feedback.types import Comparison, Completion, Pair, Rating, Winner
+from feedback.types import Comparison, Completion, Opened, Pair, Rating, Winner
 from serving.releases import Trial
 from serving.sequential import Voice
 from workers.voices import Voices
@@ -122,7 +122,7 @@ async def test_only_people_are_heard(store, voices):
 
 
 async def test_a_thumb_that_came_before_its_reply_was_logged_is_not_lost(store, voices, redis):
-    await store.open([("1", "policy-v2", "")])
+    await store.open([Opened("1", "policy-v2", None, BEGAN + 1)])
     await store.rate(Rating(completion_id="1", rater="ann", rating="up", created=BEGAN + 2))
     assert voices.read() == []
     await store.log([reply("1", "policy-v2")])
