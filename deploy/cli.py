@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli_chat import Talk, converse
+from deploy.cli_feedback import export, feedback
 from deploy.cli_import import import_file
 from deploy.cli_jobs import jobs_app, watch
 from deploy.cli_keys import keys_app
@@ -149,6 +150,8 @@ def update(
 
 
 app.command("import")(import_file)
+app.command()(feedback)
+app.command()(export)
 
 
 @app.command()

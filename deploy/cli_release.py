@@ -6,7 +6,7 @@ import typer
 
 from deploy.cli_session import AsJson, Session, Why
 from deploy.client import Object
-from serving.releases import Mode, Undecided
+from serving.modes import Mode, Undecided
 
 release_app = typer.Typer(
     invoke_without_command=True, help="Canaries and the watch after a promotion: show, begin, end, rules."

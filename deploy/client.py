@@ -97,6 +97,14 @@ class Client:
             if not answer["has_more"] or (most is not None and len(found) >= most):
                 return found
 
+    def download(self, path: str, **query: str | int) -> Iterator[bytes]:
+        """The bytes of a long answer as they come."""
+        with _translated(self.url), self._http.stream("GET", path, params=query) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _refusal(response)
+            yield from response.iter_bytes()
+
     def chat(self, messages: list[Object], **more: object) -> Object:
         return self.post("/v1/chat/completions", {"model": "policy", "messages": messages, **more})
 

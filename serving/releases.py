@@ -12,7 +12,6 @@ brings the trial in line with it, so whoever moves the champion need not know of
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -23,6 +22,7 @@ from feedback.reader import FeedbackReader
 from serving.audit import AUDIT, Action
 from serving.errors import Conflict, LeaseLost
 from serving.jobs import LEASE, Lease
+from serving.modes import Mode, Undecided
 from serving.registry import ALIASES, CHANGED, MOVED, PROMOTE, Aliases, aliases_of, number_of
 from serving.served import read_served
 
@@ -30,23 +30,6 @@ RELEASE = "tw:release"
 WHO = "release control"
 
 Kind = Literal["canary", "watch"]
-
-
-class Mode(StrEnum):
-    """What becomes of a version that the gate accepted. `at_once`: it is promoted without a canary."""
-
-    auto = "auto"
-    canary_then_ask = "canary_then_ask"
-    ask_first = "ask_first"
-    at_once = "at_once"
-
-
-class Undecided(StrEnum):
-    """What becomes of a canary that its time did not decide."""
-
-    wait = "wait"
-    promote = "promote"
-    abort = "abort"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from feedback.settings import FeedbackSettings
-from serving.releases import Mode, Rules, Undecided
+from serving.modes import Mode, Undecided
+from serving.releases import Rules
 
 
 class ServingSettings(FeedbackSettings):

@@ -7,8 +7,9 @@ from typing import Any
 from redis import Redis
 
 from serving.errors import Conflict
+from serving.modes import Mode, Undecided
 from serving.registry import Registry
-from serving.releases import WHO, Mode, Release, Releases, Trial, Undecided
+from serving.releases import WHO, Release, Releases, Trial
 from serving.sequential import Outcome, Replies, Rule, Tally, Verdict, verdict
 from serving.served import Sums, read_served
 from workers.settings import WorkerSettings

@@ -7,7 +7,7 @@ from feedback.caller import Role
 from feedback.pages.renderer import Pages
 from serving.jobs import Kind
 from serving.methods import Method
-from serving.releases import Mode, Undecided
+from serving.modes import Mode, Undecided
 
 
 def operate_page_router(pages: Pages) -> APIRouter:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from deploy.cli_show import Screen, ago, interval
 from deploy.client import ROOT, Client, ClientError, find_home, find_key, find_url
 from deploy.state import Run
 from feedback.caller import Role
-from tests.conftest import Gateway
+from tests.conftest import MESSAGES, Gateway, chat
 from tests.servers import eventually, free_port
 
 Thumbwheel = Callable[..., Result]
@@ -353,3 +354,41 @@ def test_a_promotion_tells_who_is_compared_with(thumbwheel, gateway):
     thumbwheel("release", "rules", "--watch-hours", "1", "--reason", "a test")
     moved = thumbwheel("promote", "policy-v1", "--reason", "better").stdout
     assert "watch: 10% of the traffic go to policy-v0 for comparison." in moved
+
+
+@pytest.fixture
+def said(gateway):
+    """Two chats, one of them rated with a comment, and a comparison."""
+    with gateway.client() as client:
+        reply = chat(client, user="ann")
+        rating = {
+            "completion_id": reply["id"],
+            "rating": "down",
+            "reasons": ["rude"],
+            "comment": "[red]no[/red]",
+        }
+        assert client.post("/v1/feedback", json=rating).status_code == 200
+        chat(client, user="bob")
+        pair = client.post("/v1/pairs", json={"messages": MESSAGES, "user": "ann"}).json()
+        choice = {"pair_id": pair["id"], "winner": "a", "user": "ann"}
+        assert client.post("/v1/comparisons", json=choice).status_code == 200
+        eventually(lambda: client.get("/v1/stats/dashboard").json()["totals"]["completions"] == 4)
+
+
+def test_what_people_think_is_told(thumbwheel, said):
+    told = thumbwheel("feedback").stdout
+    assert "2 labels: 0 thumbs up, 1 down, 1 choices." in told
+    assert re.search(r"rude +1", told)
+    assert "[red]no[/red]" in told
+    assert asked_json(thumbwheel("feedback", "--json"))["totals"]["down"] == 1
+    assert "0 labels" in thumbwheel("feedback", "--versions", "policy-v7").stdout
+
+
+@pytest.mark.parametrize(("name", "first"), [("said.csv", '\ufeff"kind",'), ("said.jsonl", "{")])
+def test_all_of_it_goes_into_a_file(thumbwheel, said, tmp_path, name, first):
+    file = tmp_path / name
+    assert f"{file} has it." in thumbwheel("export", str(file)).stdout.replace("\n", "")
+    lines = file.read_text().splitlines()
+    assert lines[0].startswith(first)
+    assert "[red]no[/red]" in file.read_text()
+    assert thumbwheel("export", "-", "--format", name[5:]).stdout.splitlines() == lines

@@ -1,6 +1,7 @@
 """The pages in a real browser and a real service. Pictures of each are left in .thumbwheel/screenshots."""
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
-from tests.e2e.stack import ROOT, Stack
+from tests.e2e.stack import ROOT, Stack, publish
+from tests.e2e.stack import ask as ask_api
+from tests.servers import eventually
 
 __all__ = ["chromium"]
 
@@ -74,6 +77,53 @@ def test_a_person_chats_rates_and_compares_and_the_dashboard_moves(page, place):
     )
 
 
+@pytest.fixture(scope="module")
+def good(stack: Stack, tmp_path_factory) -> str:
+    """A version that is not the champion; somebody rated enough to start a cycle."""
+    folder = tmp_path_factory.mktemp("good")
+    done = publish(stack, folder, "good")
+    assert done.returncode == 0, done.stderr
+    with stack.client() as client:
+        client.post("/v1/rollback", json={"reason": "for the tests"}).raise_for_status()
+        for number in range(48):
+            reply = ask_api(client, f"What is {number} plus {number}?", max_tokens=4)
+            given = {"completion_id": reply["id"], "rating": "up" if number % 2 else "down"}
+            client.post("/v1/feedback", json=given).raise_for_status()
+    return str(json.loads((folder / "metrics.json").read_text())["version"])
+
+
+def confirm(page: Page, action: str, reason: str) -> None:
+    dialog = page.locator("#ask")
+    dialog.get_by_label("Reason").fill(reason)
+    dialog.get_by_role("button", name=action).click()
+    expect(dialog).to_be_hidden(timeout=ANSWER)
+
+
+def test_an_operator_starts_a_cycle_sees_it_progress_promotes_and_rolls_back(page, place, api, good):
+    before = api.get("/v1/policies").json()["champion"]
+    page.goto(f"{place.url}/operate")
+    page.get_by_role("button", name="Start a job").click()
+    confirm(page, "Start", "a look")
+    job_id = eventually(lambda: api.get("/v1/jobs", params={"limit": 1}).json()["data"][0]["id"])
+    job = page.get_by_role("article", name=job_id)
+    expect(job).to_contain_text("train_reward", timeout=ANSWER)
+    expect(job.get_by_role("progressbar")).to_be_visible()
+    job.get_by_text("Stages and log").click()
+    job.get_by_role("button", name="Cancel").click()
+    confirm(page, "Cancel the job", "seen enough")
+    expect(job).to_contain_text("cancelled", timeout=ANSWER)
+
+    page.get_by_role("button", name=re.compile(f"^{good},")).click()
+    page.get_by_role("button", name=f"Promote {good}").click()
+    confirm(page, f"Promote {good}", "a test")
+    expect(page.get_by_role("status")).to_have_text(f"{good} is the champion now.", timeout=ANSWER)
+    assert ask_api(api, "Hello.", max_tokens=4)["model"] == good
+    page.get_by_role("button", name=f"Roll back to {before}").click()
+    confirm(page, f"Roll back to {before}", "it was a test")
+    expect(page.locator("#audit")).to_contain_text("it was a test", timeout=ANSWER)
+    assert api.get("/v1/policies").json()["champion"] == before
+
+
 @pytest.mark.parametrize(("size", "theme"), list(itertools.product(SIZES, ("light", "dark"))))
 def test_each_page_fits_passes_axe_and_has_its_picture(chromium, place, size, theme):
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -82,6 +132,7 @@ def test_each_page_fits_passes_axe_and_has_its_picture(chromium, place, size, th
         for name, path, ready in (
             ("chat", "/", "main"),
             ("dashboard", "/dashboard", "#cards article, #empty:not([hidden])"),
+            ("operations", "/operate", "#lineage svg"),
         ):
             page.goto(place.url + path)
             expect(page.locator(ready).first).to_be_visible()

@@ -7,8 +7,9 @@ import pytest
 
 from serving.audit import Audit
 from serving.jobs import Jobs, Kind
+from serving.modes import Mode, Undecided
 from serving.registry import Registry, Version
-from serving.releases import Mode, Releases, Undecided
+from serving.releases import Releases
 from serving.sequential import Voice
 from serving.served import key_of
 from workers.releasing import Releasing

@@ -15,8 +15,9 @@ from serving.errors import Conflict
 from serving.fleet import Loaded, Wanted
 from serving.jobs import Lease
 from serving.loading import bring_up
+from serving.modes import Mode
 from serving.registry import Registry, Version
-from serving.releases import Mode, Releases
+from serving.releases import Releases
 from workers.artifacts import install, reserved_name
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, read_json, run
