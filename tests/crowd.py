@@ -88,11 +88,12 @@ class Crowd:
                 yield from self._pair(number, version, created, dice)
 
     def _moment(self, dice: random.Random) -> tuple[Version, float]:
-        """A version and a time that it answered at; more often by day than by night."""
+        """A version and a time that it answered at, more often half a day after the start than a whole one: the
+        same is drawn whenever a test runs."""
         while True:
             share = dice.random()
             created = self.start + share * (self.end - self.start)
-            busy = 1 - abs(created % 86400 / 43200 - 1) * 0.85
+            busy = 1 - abs((created - self.start) % 86400 / 43200 - 1) * 0.85
             able = [version for version in VERSIONS if version.since <= share < version.until]
             if dice.random() < busy:
                 return dice.choice(able), created
