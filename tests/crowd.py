@@ -88,8 +88,8 @@ class Crowd:
                 yield from self._pair(number, version, created, dice)
 
     def _moment(self, dice: random.Random) -> tuple[Version, float]:
-        """A version and a time that it answered at, more often half a day after the start than a whole one: the
-        same is drawn whenever a test runs."""
+        """A version and a time that it answered at, more often half a day after the start than a whole
+        one: so the same is drawn whenever a test runs."""
         while True:
             share = dice.random()
             created = self.start + share * (self.end - self.start)
