@@ -17,6 +17,8 @@ from tests.servers import eventually
 
 __all__ = ["chromium"]
 
+pytestmark = pytest.mark.slow
+
 REPLY = (
     "The capital is **Paris**.\n\n1. It lies on the Seine.\n2. It is old.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
 )

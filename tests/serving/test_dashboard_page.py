@@ -18,6 +18,8 @@ from tests.crowd import Crowd
 
 __all__ = ["chromium"]
 
+pytestmark = pytest.mark.slow
+
 THUMBS = 300
 HOSTILE = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>{{7*7}} ](javascript:hacked"
 

@@ -20,6 +20,8 @@ from tests.servers import eventually
 
 __all__ = ["chromium"]
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script>"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
