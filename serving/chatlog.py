@@ -25,9 +25,9 @@ class ChatLog:
     While Redis is away at most `capacity` replies wait in memory; then the oldest are dropped, and counted.
     """
 
-    def __init__(self, store: FeedbackStore, tally: ServedSums, metrics: Metrics, capacity: int) -> None:
+    def __init__(self, store: FeedbackStore, sums: ServedSums, metrics: Metrics, capacity: int) -> None:
         self._store = store
-        self._tally = tally
+        self._sums = sums
         self._metrics = metrics
         self._capacity = capacity
         self._begun: dict[str, Opened] = {}
@@ -88,11 +88,12 @@ class ChatLog:
                 self._batch += self._entries(self._ended.popleft())
                 await asyncio.sleep(0)  # requests go first
             await self._store.log(self._batch)
-            await self._tally.count(self._batch)
+            await self._sums.count(self._batch)
             self._batch = []
         if self._failed:
-            failed, self._failed = self._failed, []
-            await self._tally.count_failed(failed)
+            failed = list(self._failed)
+            await self._sums.count_failed(failed)
+            del self._failed[: len(failed)]
 
     def _entries(self, served: Served) -> list[Completion]:
         """Log entries of one request; one that cannot be read is given up, or it would hold up all others."""

@@ -97,7 +97,7 @@ class Prompt:
 class Sample:
     """One reply that an engine sampled. `token_ids` holds the end of turn where `finish_reason` is "stop";
     `logprobs[i]` is log p(token_ids[i] | all before) under the policy that wrote it, nats, at temperature
-    1. `fresh`: whether that is the policy that is to be updated now, else an ancestor, or an earlier job."""
+    1. `fresh`: sampled in this round; else in an earlier job, by the same policy or an ancestor of it."""
 
     prompt_id: int
     messages: list[Message]

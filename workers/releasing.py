@@ -40,26 +40,21 @@ class Releasing:
         return self._releases.settle()
 
     def _canary(self, release: Release, trial: Trial, found: Verdict) -> None:
-        rules, reason, asks = release.rules, found.reason, None
-        if found.outcome is Outcome.failed and not rules.pinned:
-            self._note(trial, found)
-            self._releases.end(WHO, reason, trial, "fail")
-            return
-        decided = found.outcome is Outcome.successful
-        undecided = found.outcome is Outcome.inconclusive
-        if trial.asks is None and not rules.pinned:
-            if (decided and rules.mode in (Mode.auto, Mode.at_once)) or (
-                undecided and rules.undecided is Undecided.promote
-            ):
-                self._note(trial, found)
-                self._registry.promote(trial.version, who=WHO, why=reason, instead_of=trial.baseline)
-                return
-            if undecided and rules.undecided is Undecided.abort:
-                self._note(trial, found)
-                self._releases.end(WHO, reason, trial, "fail")
-                return
-            asks = reason if decided or undecided else None
+        """Once it has asked an operator only harm is acted on."""
+        rules, outcome = release.rules, found.outcome
+        better = outcome is Outcome.successful and rules.mode in (Mode.auto, Mode.at_once)
+        stated = rules.undecided if outcome is Outcome.inconclusive else None
+        may_move = trial.asks is None and not rules.pinned
+        promote = may_move and (better or stated is Undecided.promote)
+        harm = outcome is Outcome.failed and not rules.pinned
+        fail = harm or (may_move and stated is Undecided.abort)
+        ended = outcome in (Outcome.successful, Outcome.inconclusive)
+        asks = found.reason if may_move and ended and not promote and not fail else None
         self._note(trial, found, asks)
+        if promote:
+            self._registry.promote(trial.version, who=WHO, why=found.reason, instead_of=trial.baseline)
+        elif fail:
+            self._releases.end(WHO, found.reason, trial, "fail")
 
     def _watch(self, release: Release, trial: Trial, found: Verdict) -> None:
         self._note(trial, found)

@@ -189,6 +189,15 @@ def publish(stack: Stack, folder: Path, kind: str) -> subprocess.CompletedProces
     return publish_adapter(stack, folder, folder / "adapter", folder / "probe.json")
 
 
+def publish_aside(stack: Stack, folder: Path, kind: str) -> str:
+    """`publish`, and back to the champion before: the version's name."""
+    done = publish(stack, folder, kind)
+    assert done.returncode == 0, done.stderr
+    with stack.client() as client:
+        client.post("/v1/rollback", json={"reason": "for the tests"}).raise_for_status()
+    return str(json.loads((folder / "metrics.json").read_text())["version"])
+
+
 def publish_adapter(stack: Stack, folder: Path, adapter: Path, probe: Path) -> subprocess.CompletedProcess:
     """By the way of every version: the stage `publish` in `folder`, under a lease."""
     with stack.redis() as redis, stack.client() as client:

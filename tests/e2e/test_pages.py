@@ -1,7 +1,6 @@
 """The pages in a real browser and a real service. Pictures of each are left in .thumbwheel/screenshots."""
 
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
-from tests.e2e.stack import ROOT, Stack, publish
+from tests.e2e.stack import ROOT, Stack, publish_aside
 from tests.e2e.stack import ask as ask_api
 from tests.servers import eventually
 
@@ -80,16 +79,13 @@ def test_a_person_chats_rates_and_compares_and_the_dashboard_moves(page, place):
 @pytest.fixture(scope="module")
 def good(stack: Stack, tmp_path_factory) -> str:
     """A version that is not the champion; somebody rated enough to start a cycle."""
-    folder = tmp_path_factory.mktemp("good")
-    done = publish(stack, folder, "good")
-    assert done.returncode == 0, done.stderr
+    version = publish_aside(stack, tmp_path_factory.mktemp("good"), "good")
     with stack.client() as client:
-        client.post("/v1/rollback", json={"reason": "for the tests"}).raise_for_status()
         for number in range(48):
             reply = ask_api(client, f"What is {number} plus {number}?", max_tokens=4)
             given = {"completion_id": reply["id"], "rating": "up" if number % 2 else "down"}
             client.post("/v1/feedback", json=given).raise_for_status()
-    return str(json.loads((folder / "metrics.json").read_text())["version"])
+    return version
 
 
 def confirm(page: Page, action: str, reason: str) -> None:

@@ -1,6 +1,5 @@
 """A version that babbles, and raters who only speak through HTTP: it goes without a person."""
 
-import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.e2e.stack import Stack, publish
+from tests.e2e.stack import Stack, publish_aside
 from tests.servers import eventually
 
 RATERS = 160
@@ -26,13 +25,7 @@ def rules(api) -> Iterator[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def worse(stack: Stack, tmp_path_factory) -> str:
-    """Published, promoted at once, and rolled back by hand."""
-    folder = tmp_path_factory.mktemp("worse")
-    done = publish(stack, folder, "worse")
-    assert done.returncode == 0, done.stderr
-    with stack.client() as client:
-        client.post("/v1/rollback", json={"reason": "for the tests"}).raise_for_status()
-    return str(json.loads((folder / "metrics.json").read_text())["version"])
+    return publish_aside(stack, tmp_path_factory.mktemp("worse"), "worse")
 
 
 def rate(stack: Stack, number: int) -> str:
