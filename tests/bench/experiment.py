@@ -27,7 +27,10 @@ from workers.settings import WorkerSettings
 
 @dataclass
 class Experiment:
-    """`patience`: minutes after which a job is cancelled. `saved` is called whenever the trial has grown."""
+    """`patience`: minutes after which a job is cancelled. `saved` is called whenever the trial has grown.
+
+    A trial that has cycles already goes on after them: the service has to be the one that they ran on.
+    """
 
     client: Client
     home: Path
@@ -47,19 +50,24 @@ class Experiment:
         return scorer(self.plan.scorer)
 
     def run(self) -> None:
-        """All cycles. Raises ClientError where the service cannot be worked with."""
+        """All cycles that are left. Raises ClientError where the service cannot be worked with."""
         self.client.post("/v1/learning", {"paused": True, "reason": "the bench starts its own cycles"})
-        taste = self._taste(self._examined(BASE))
+        self.trial.error = None
+        taste = self._taste(self.trial.papers.get(BASE) or self._examined(BASE))
         crowd = people(self.plan.raters, taste, self.plan.noise, self.plan.leniency, self.plan.seed)
         dice = random.Random(self.plan.seed)
-        number = 0
+        number, done = 0, len(self.trial.cycles)
         while number < self.plan.cycles and not self._is_enough(number):
             number += 1
             votes = cast(self.plan, self._at_standard(crowd), dice)
-            self._cycle(number, False, votes, last=number == self.plan.cycles)
+            if number > done:
+                self._cycle(number, False, votes)
+            self._examine_where_due(number, last=number == self.plan.cycles)
         for left in reversed(range(self.plan.plateau)):
             number += 1
-            self._cycle(number, True, [], last=left == 0)
+            if number > done:
+                self._cycle(number, True, [])
+            self._examine_where_due(number, last=left == 0)
         self.trial.finished = True
         self.saved()
 
@@ -69,9 +77,9 @@ class Experiment:
         reached = win_rate_after(self.trial, cycle)
         return reached is not None and reached.value >= self.plan.until
 
-    def _cycle(self, number: int, plateau: bool, votes: Sequence[Ballot], last: bool) -> None:
+    def _cycle(self, number: int, plateau: bool, votes: Sequence[Ballot]) -> None:
         began = time.monotonic()
-        said = self._collect(number, votes)
+        said = self._votes(number, votes)
         labelled = time.monotonic()
         job = self._update("policy" if plateau else "cycle")
         ended = time.monotonic()
@@ -80,7 +88,7 @@ class Experiment:
         cycle = Cycle(
             number=number,
             plateau=plateau,
-            votes=[asdict(vote) for vote in said],
+            votes=said,
             label_seconds=labelled - began,
             job=job,
             job_seconds=ended - labelled,
@@ -89,11 +97,28 @@ class Experiment:
             stages=stage_metrics(self.home, job["id"]),
         )
         self.trial.cycles.append(cycle)
+        self.trial.given = None
         self._note()
         self.say(f"cycle {number}: {outcome(job)}")
-        due = last or number % self.plan.evaluate_every == 0
-        if due and cycle.champion not in self.trial.papers:
-            self._examined(cycle.champion)
+
+    def _examine_where_due(self, number: int, last: bool) -> None:
+        champion = self.trial.cycles[number - 1].champion
+        if champion not in self.trial.papers and (last or number % self.plan.evaluate_every == 0):
+            self._examined(champion)
+
+    def _votes(self, number: int, votes: Sequence[Ballot]) -> list[Object]:
+        """The cycle's votes as given, kept in the trial while its job runs. ClientError where the trial was
+        cut off while they were: nobody knows which."""
+        if not votes:
+            return []
+        if self.trial.given is None:
+            self.trial.given = []
+            self._note()
+            self.trial.given = [asdict(vote) for vote in self._collect(number, votes)]
+            self._note()
+        elif not self.trial.given:
+            raise ClientError(f"it was cut off while the votes of cycle {number} were given: run it --again")
+        return self.trial.given
 
     def _collect(self, number: int, votes: Sequence[Ballot]) -> list[Vote]:
         if not votes:
@@ -113,7 +138,9 @@ class Experiment:
 
     def _update(self, kind: str) -> Object:
         """A job as it ended; cancelled where it takes too long, or the bench is ended."""
-        job = self.client.post("/v1/jobs", {"kind": kind, "method": self.plan.method, "reason": "bench"})
+        job = self._job_under_way() or self.client.post(
+            "/v1/jobs", {"kind": kind, "method": self.plan.method, "reason": "bench"}
+        )
         deadline = time.monotonic() + 60 * self.patience
 
         def look(now: Object) -> None:
@@ -127,6 +154,11 @@ class Experiment:
         except (KeyboardInterrupt, SystemExit):
             self._cancel(job, "the bench was ended")
             raise
+
+    def _job_under_way(self) -> Object | None:
+        """The job that a trial was cut off in: the service goes on with it."""
+        jobs: list[Object] = self.client.get("/v1/jobs", limit=1)["data"]
+        return next((job for job in jobs if job["state"] in ACTIVE), None)
 
     def _cancel(self, job: Object, why: str) -> None:
         try:

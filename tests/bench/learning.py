@@ -22,7 +22,8 @@ decided rightly.
 had a say in when it was reached.
 
 OUT/<trial>.json holds everything, all exam replies included, and is rewritten after each cycle; beside it
-stand the table as text and the plots. A trial that is whole already is not run again, unless --again.
+stand the table as text and the plots. A trial that is whole already is not run again, unless --again; one
+that was cut off goes on with --resume, where its home was kept (--homes), and begins anew without.
 `--report OUT` reads the records, draws arms together and prints what was reached beside the targets. Nothing
 is asserted. Ctrl-C stops the stack and keeps what there is.
 """
@@ -76,17 +77,21 @@ def main(words: Sequence[str] | None = None) -> None:
 def attempt(plan: Plan, args: argparse.Namespace, homes: Path, console: Console) -> None:
     """One trial, unless it is there already. Whatever fails in it does not take the others along."""
     path = args.out / f"{plan.name}.json"
-    if path.exists() and not args.again and Trial.read(path).finished:
+    found = Trial.read(path) if path.exists() and not args.again else None
+    if found is not None and found.finished:
         console.print(f"{plan.name} is there already.", markup=False)
         return
-    trial = Trial(plan, list(EXAMINED[: plan.exam_prompts]))
+    trial = found if args.resume and found else Trial(plan, list(EXAMINED[: plan.exam_prompts]))
+    if trial.plan != plan:
+        console.print(f"{plan.name} was planned otherwise: give the same options, or --again.", markup=False)
+        return
 
     def saved() -> None:
         trial.write(args.out)
         draw(trial, args.out)
 
     try:
-        with service(plan, args.stack, homes, keep=args.homes is not None) as (client, home):
+        with service(plan, args.stack, homes, args.homes is not None, trial is found) as (client, home):
             Experiment(client, home, trial, console, args.patience, saved).run()
     except (KeyboardInterrupt, SystemExit):
         trial.error = "ended from outside"
@@ -100,13 +105,15 @@ def attempt(plan: Plan, args: argparse.Namespace, homes: Path, console: Console)
 
 
 @contextmanager
-def service(plan: Plan, running: Path | None, homes: Path, keep: bool) -> Iterator[tuple[Client, Path]]:
+def service(
+    plan: Plan, running: Path | None, homes: Path, keep: bool, resumed: bool
+) -> Iterator[tuple[Client, Path]]:
     """A client of a stack of its own, and the stack's home; or of the one that runs in `running`."""
     if running is not None:
         with Client(find_url(running), find_key(running)) as client:
             yield client, running
         return
-    home = fresh_home(homes, plan.name)
+    home = homes / plan.name if resumed else fresh_home(homes, plan.name)
     stack = Stack(home, free_port(), variables_of(plan))
     try:
         stack.up()

@@ -22,6 +22,10 @@ def plans_of(args: argparse.Namespace) -> list[Plan]:
         raise ValueError("a running stack keeps what it learnt: give it one scorer and one seed")
     if args.stack is not None and (args.settings or not args.caps):
         raise ValueError("a running stack has its settings: --settings and --no-caps need a stack of its own")
+    if args.resume and args.stack is None and args.homes is None:
+        raise ValueError("--resume goes on in the homes that a trial was cut off in: say where, with --homes")
+    if args.resume and args.again:
+        raise ValueError("--resume goes on with a trial, --again begins it anew: give one of them")
     if args.cheats and len(args.cheats) != 2:
         raise ValueError("--cheats takes two shares, of raters and of votes, or none")
     cheats = None if args.cheats is None else tuple(args.cheats or CHEATS)
@@ -80,6 +84,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     add("--settings", nargs="+", default=[], metavar="KEY=VALUE", help="of the service: any THUMBWHEEL_…")
     add("--tag", help="goes into the names of the records, for what the other options do not tell")
     add("--again", action="store_true", help="run a trial that is whole already once more")
+    add("--resume", action="store_true", help="go on with trials that were cut off, in their homes (--homes)")
     _rater_arguments(parser)
     _attack_arguments(parser)
     add("--exam-prompts", type=int, default=len(EXAMINED))

@@ -148,7 +148,7 @@ def test_a_trial_from_labels_to_figures(api, gateway, worker, tmp_path):
     bench.run()
     trial = bench.trial
     assert trial.finished
-    assert saved == [0, 1, 1, 2, 3, 3], "after each exam and each cycle, and at the end"
+    assert saved == [0, 0, 0, 1, 1, 1, 1, 2, 3, 3], "after exams, around votes, after cycles, at the end"
     assert worker.kinds == ["cycle", "cycle", "policy"]
     assert worker.labels == [20, 40, 40], "the plateau gives no labels"
     assert [cycle.champion for cycle in trial.cycles] == ["policy-v1"] * 3
@@ -176,6 +176,48 @@ def test_labels_end_where_the_win_rate_is_reached(api, gateway, worker):
     bench, _ = experiment(api, gateway.home, Plan("length", cycles=2, labels=20, exam_prompts=12, until=1.1))
     bench.run()
     assert [cycle.plateau for cycle in bench.trial.cycles] == [False, False], "never reached"
+
+
+def test_a_trial_that_was_cut_off_goes_on_where_it_was(api, gateway, worker):
+    whole, _ = experiment(api, gateway.home, SMALL)
+    whole.run()
+    cut = Trial.from_dict(json.loads(json.dumps(whole.trial.as_dict())))
+    left = cut.cycles[1:]
+    cut.cycles, cut.finished, cut.error = cut.cycles[:1], False, "ended from outside"
+    cut.given = left[0].votes  # cut off in the second cycle's job, which the service goes on with
+    under_way = api.post("/v1/jobs", {"kind": "cycle", "reason": "bench"})["id"]
+    bench, _ = experiment(api, gateway.home, SMALL)
+    bench.trial = cut
+    bench.run()
+    assert (cut.finished, cut.error, cut.given) == (True, None, None)
+    assert [cycle.job["id"] == under_way for cycle in cut.cycles] == [False, True, False]
+    assert cut.cycles[1].votes == left[0].votes
+    assert worker.kinds[3:] == ["cycle", "policy"]
+    assert worker.labels[3:] == [40, 40], "no vote is given twice"
+
+
+def test_a_trial_that_goes_on_asks_who_would_have_been_asked(api, gateway, worker):
+    plan = Plan("length", cycles=2, labels=12, exam_prompts=6)
+    bench, _ = experiment(api, gateway.home, plan)
+    bench.run()
+    asked = [vote["rater"] for vote in bench.trial.cycles[1].votes]
+    del bench.trial.cycles[1:]
+    bench.run()
+    assert [vote["rater"] for vote in bench.trial.cycles[1].votes] == asked
+
+
+def test_a_trial_that_was_cut_off_among_votes_does_not_go_on(api, gateway, worker):
+    bench, _ = experiment(api, gateway.home, SMALL)
+    bench.trial.given = []
+    with pytest.raises(ClientError, match="while the votes of cycle 1 were given"):
+        bench.run()
+
+
+def test_what_is_resumed_has_to_be_what_was_planned(tmp_path, capsys):
+    args = options("--out", str(tmp_path), "--homes", str(tmp_path), "--resume")
+    Trial(Plan("length", cycles=3), list(EXAMINED)).write(tmp_path)
+    learning.attempt(Plan("length", cycles=4), args, tmp_path, Console())
+    assert "planned otherwise" in capsys.readouterr().out
 
 
 def test_the_service_is_told_neither_scores_nor_exams(api, gateway, worker):
@@ -291,6 +333,8 @@ def test_options_make_a_plan_for_each_scorer_and_seed():
         (["--stack", "home", "--seeds", "0", "1"], "one scorer and one seed"),
         (["--stack", "home", "--no-caps"], "stack of its own"),
         (["--settings", "nonsense"], "KEY=VALUE"),
+        (["--resume"], "--homes"),
+        (["--resume", "--again", "--homes", "homes"], "give one of them"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(words, why):

@@ -110,13 +110,15 @@ class Cycle:
 
 @dataclass
 class Trial:
-    """`taste`: the standard, the temperature and what they were made of. `papers`: exams, by version."""
+    """`taste`: the standard, the temperature and what they were made of. `papers`: exams, by version.
+    `given`: the votes of a cycle whose job has not ended, empty while they are given."""
 
     plan: Plan
     prompts: list[str]
     taste: dict[str, float | None] = field(default_factory=dict)
     papers: dict[str, Paper] = field(default_factory=dict)
     cycles: list[Cycle] = field(default_factory=list)
+    given: list[dict[str, Any]] | None = None
     failures: list[str] = field(default_factory=list)
     error: str | None = None
     finished: bool = False
