@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from feedback.types import Frozen
+from serving.canary.rule import Rule
 from serving.control import Control, Operator, ReasonRequest, Viewer, Why
 from serving.modes import Mode, Undecided
 from serving.releases import Release
-from serving.sequential import Rule
 
 Share = Annotated[float, Field(gt=0, le=0.5, description="Of the traffic")]
 RULE = Rule()

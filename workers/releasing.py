@@ -6,11 +6,13 @@ from typing import Any
 
 from redis import Redis
 
+from serving.canary.guards import Replies, Tally
+from serving.canary.rule import Rule
+from serving.canary.verdict import Outcome, Verdict, verdict
 from serving.errors import Conflict
 from serving.modes import Mode, Undecided
 from serving.registry import Registry
 from serving.releases import WHO, Release, Releases, Trial
-from serving.sequential import Outcome, Replies, Rule, Tally, Verdict, verdict
 from serving.served import Sums, read_served
 from workers.settings import WorkerSettings
 from workers.voices import Voices

@@ -7,8 +7,8 @@ from redis import Redis
 
 from feedback.reader import FeedbackReader, Place, Said
 from feedback.types import Comparison, Thumb, Winner
+from serving.canary.lead import Voice
 from serving.releases import Trial
-from serving.sequential import Voice
 
 BEFORE = 20_000  # events that tell how lenient a rater was
 

@@ -19,7 +19,7 @@ log-normal, so that a tenth of the raters give half of the votes. regulars: the 
 The test looks after every rating, up to --horizon of them. "Ratings" are the median to a right decision, of
 all canaries, undecided ones being above every number: those of the challenger's arm, and half of both arms'.
 A choice counts as a rating of each arm. "Peeking" is how many a plain z-test would have promoted.
-Each scenario's last canary is computed by serving/sequential.py too, at ten moments, and must come out the
+Each scenario's last canary is computed by serving/canary too, at ten moments, and must come out the
 same. All of it, with 1,000 canaries each, takes ten to twenty minutes of one core; --scenario and --effect
 take a part.
 """
@@ -38,7 +38,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, log_ndtr
 
-from serving.sequential import ROUNDING, Replies, Rule, Tally, Voice, guards_of, lead_of, log_evidence
+from serving.canary.evidence import log_evidence
+from serving.canary.guards import Replies, Tally, guards_of
+from serving.canary.lead import ROUNDING, Voice, lead_of
+from serving.canary.rule import Rule
 from workers.statistics import wilson_interval
 
 Floats = NDArray[np.float64]
@@ -111,7 +114,7 @@ class Canary:
         return int((self.kind == 1).sum()) + choices, (len(self.kind) + choices) / 2
 
     def voices(self) -> list[Voice]:
-        """What serving/sequential.py is told."""
+        """What serving/canary is told."""
         found = []
         for rater in np.unique(self.rater):
             mine = self.rater == rater
@@ -311,7 +314,7 @@ def _evidence(lead: Floats, variance: Floats, heard: NDArray[np.bool_], rule: Ru
 
 
 def check(canary: Canary, rule: Rule) -> None:
-    """The quick way comes to what serving/sequential.py comes to. Raises AssertionError."""
+    """The quick way comes to what serving/canary comes to. Raises AssertionError."""
     course = course_of(canary, rule)
     for end in np.linspace(30, len(canary.kind), 10).astype(int):
         lead, better = lead_of(canary.until(end).voices(), rule), course.better[end - 1]

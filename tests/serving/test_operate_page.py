@@ -11,9 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from feedback.caller import Role
+from serving.canary.guards import Replies, Tally
+from serving.canary.lead import Voice
+from serving.canary.rule import Rule
+from serving.canary.verdict import Verdict, verdict
 from serving.jobs import Kind
 from serving.releases import Releases, Rules
-from serving.sequential import Replies, Rule, Tally, Verdict, Voice, verdict
 from tests.browser import NARROW, chromium, overflow, signed_in, violations
 from tests.conftest import Gateway
 from tests.servers import eventually

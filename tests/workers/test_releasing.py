@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from serving.audit import Audit
+from serving.canary.lead import Voice
 from serving.jobs import Jobs, Kind
 from serving.modes import Mode, Undecided
 from serving.registry import Registry, Version
 from serving.releases import Releases
-from serving.sequential import Voice
 from serving.served import key_of
 from workers.releasing import Releasing
 from workers.settings import WorkerSettings

@@ -6,8 +6,8 @@ from redis.asyncio import Redis as AsyncRedis
 from feedback.reader import FeedbackReader
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Completion, Opened, Pair, Rating, Winner
+from serving.canary.lead import Voice
 from serving.releases import Trial
-from serving.sequential import Voice
 from workers.voices import Voices
 
 BEGAN = 100.0

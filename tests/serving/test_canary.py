@@ -10,23 +10,11 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from serving.sequential import (
-    Guard,
-    Outcome,
-    Replies,
-    Rule,
-    Tally,
-    Verdict,
-    Voice,
-    beta_binomial,
-    guards_of,
-    lead_of,
-    log_evidence,
-    margin,
-    ratio_guard,
-    share_guard,
-    verdict,
-)
+from serving.canary.evidence import log_evidence, margin
+from serving.canary.guards import Guard, Replies, Tally, guards_of, ratio_guard, share_guard
+from serving.canary.lead import Voice, lead_of
+from serving.canary.rule import Rule
+from serving.canary.verdict import Outcome, Verdict, beta_binomial, verdict
 
 RULE = Rule()
 QUIET = Rule(least_raters=2, correlation=0.1)
