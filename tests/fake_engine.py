@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 BASE = "policy-v0"
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class FakeEngine:
@@ -30,18 +31,24 @@ class FakeEngine:
             None  # words of a stream after which it breaks; a plain reply breaks at half
         )
         self.status = 200
-        self.down = False
+        self.down = False  # neither says what it has nor takes anything on
         self.slow_admin = 0.0  # seconds that each call takes which is not a chat
         self.logprob = {BASE: -1.0}
         self.app = Starlette(
             routes=[
-                Route("/v1/models", self._models),
-                Route("/v1/load_lora_adapter", self._load, methods=["POST"]),
-                Route("/v1/unload_lora_adapter", self._unload, methods=["POST"]),
+                Route("/v1/models", self._if_up(self._models)),
+                Route("/v1/load_lora_adapter", self._if_up(self._load), methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self._if_up(self._unload), methods=["POST"]),
                 Route("/v1/completions", self._completions, methods=["POST"]),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
             ]
         )
+
+    def _if_up(self, answer: Answer) -> Answer:
+        async def answered(request: Request) -> Response:
+            return Response(status_code=503) if self.down else await answer(request)
+
+        return answered
 
     def restart(self) -> None:
         """As a fresh process: no adapter is loaded."""
@@ -49,8 +56,6 @@ class FakeEngine:
 
     async def _models(self, _: Request) -> Response:
         await asyncio.sleep(self.slow_admin)
-        if self.down:
-            return Response(status_code=503)
         names = {BASE: "/model", **self.adapters}
         return JSONResponse({"object": "list", "data": [{"id": n, "root": p} for n, p in names.items()]})
 

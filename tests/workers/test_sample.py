@@ -74,19 +74,21 @@ class RestartingEngine(SamplingEngine):
     """
 
     downtime = 0
+    away = False
 
     async def _models(self, request: Request) -> Response:
-        if self.down:
+        if self.away:
             self.downtime -= 1
-            self.down = self.downtime > 0
+            self.away = self.downtime > 0
+            return Response(status_code=503)
         return await super()._models(request)
 
     async def _chat(self, request: Request) -> Response:
         if len(self.requests) == 1:
             self.requests.append({})
             self.restart()
-            self.down = self.downtime > 0
-        if self.down:
+            self.away = self.downtime > 0
+        if self.away:
             return StreamingResponse(half("a broken answer"), media_type="application/json")
         body = await request.json()
         if body["model"] != BASE and body["model"] not in self.adapters:
