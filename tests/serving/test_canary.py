@@ -278,6 +278,7 @@ def test_a_tripped_guard_fails_what_raters_love() -> None:
 # Peeking
 
 
+@pytest.mark.slow
 def test_no_effect_is_seldom_promoted_or_aborted_though_it_is_looked_at_after_every_few_ratings() -> None:
     """The same canaries are promoted far too often by a z-test that is looked at as often."""
     dice = random.Random(12)

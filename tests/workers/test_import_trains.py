@@ -52,6 +52,7 @@ def taken(gateway: Gateway, valkey, tmp_path, monkeypatch, stage):
     return metrics, answer, tmp_path / "snapshot"
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_from_an_imported_file(taken, stage, tiny_model):
     metrics, answer, folder = taken
     train, holdout = (read_labels(folder / f"{side}.parquet") for side in ("train", "holdout"))

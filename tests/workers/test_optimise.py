@@ -211,6 +211,7 @@ def test_the_same_rewards_turned_round_move_it_the_other_way(method, run, scored
     assert kindness(tiny_model, folder / "adapter") < kindness(tiny_model) - 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ON_SAMPLES)
 def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_model):
     dice = random.Random(7)
@@ -221,6 +222,7 @@ def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ON_LABELS)
 def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rated, tiny_model):
     base = kindness(tiny_model)
@@ -263,6 +265,7 @@ def test_how_far_it_went_is_measured_on_the_replies_of_the_policy_that_is_update
     assert metrics["kl_step"] == pytest.approx(0.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_held_on_plain_texts_it_keeps_the_reference_texts_and_learns_all_the_same(run, scored, tiny_model):
     free, far = run("free", "grpo", scored(), epochs=6)
     held, near = run("held", "grpo", scored(), epochs=6, plain_weight=5.0)
@@ -292,6 +295,7 @@ def test_all_have_their_turn_before_one_comes_again():
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*ON_SAMPLES, *ON_LABELS])
 def test_every_method_can_be_held_on_plain_texts(method, run, scored, rated, tiny_model):
     far, free = run("free", method, scored(), labels=rated(), epochs=3)
@@ -365,6 +369,7 @@ def test_a_policy_that_begins_outside_a_bound_may_stay_there(run, scored):
     assert again["kl_base"] <= first["kl_base"] * 1.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rloo", "grpo"])
 def test_short_steps_are_gone_on_with_as_far_as_the_reach(method, run, scored, tiny_model):
     scores = scored()
@@ -393,6 +398,7 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
     assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
 
 
+@pytest.mark.slow
 def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored):
     scores = scored()
     free, _ = run("free", "grpo", scores, epochs=6, plain_weight=1e-6, restores=0)
@@ -409,6 +415,7 @@ def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored):
     assert ended["kl_base"] > 0
 
 
+@pytest.mark.slow
 def test_random_rewards_lead_nowhere_in_particular_however_far(run, scored, tiny_model):
     dice, scores = random.Random(7), scored()
     right, folder = run("right", "grpo", scores)

@@ -177,6 +177,7 @@ def test_each_snapshot_leaves_a_mark_to_draw_the_past_by(client, redis, take):
     assert redis.zrange("tw:marks", 0, -1, withscores=True) == [(metrics["cursor"], 1.0)]
 
 
+@pytest.mark.slow
 def test_what_is_learnt_from_is_bounded_before_it_is_weighed_and_keeps_room_for_the_past(client, take):
     for number in range(12):
         rate(client, ask(client, f"old {number}"), user=f"rater-{number % 4}")

@@ -69,6 +69,7 @@ def test_it_learns_a_planted_taste_from_both_kinds_of_labels_and_saves_what_peft
         assert any("score" in key and "lora" not in key for key in loaded.state_dict())
 
 
+@pytest.mark.slow
 def test_what_is_saved_scores_as_what_was_trained(train, tiny_model):
     _, folder = train("r", labels(64, seed=1), labels(8, seed=2))
     texts = Texts(tiny_model, 64, 64)
@@ -80,6 +81,7 @@ def test_what_is_saved_scores_as_what_was_trained(train, tiny_model):
     assert good > bad
 
 
+@pytest.mark.slow
 def test_liars_are_not_believed_and_a_worse_one_does_not_replace_a_better(train):
     good, folder = train("good", labels(64, seed=1), labels(24, seed=2))
     assert good["accepted"]
@@ -89,6 +91,7 @@ def test_liars_are_not_believed_and_a_worse_one_does_not_replace_a_better(train)
     assert worse["previous"]["log_loss"] == pytest.approx(good["holdout"]["log_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(train):
     _, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
     before = (folder / "member-0" / "adapter_model.safetensors").read_bytes()
@@ -98,6 +101,7 @@ def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(t
     assert (again / "member-0" / "adapter_model.safetensors").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_keeps_its_own_scale(train):
     first, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
     finishes = ["stop", "length"] * 12
@@ -114,6 +118,7 @@ def test_no_label_is_an_error(train):
         train("none", [], [])
 
 
+@pytest.mark.slow
 def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model):
     metrics, folder = train("r", labels(64, seed=1), labels(24, seed=2))
     assert metrics["warm"]["pair_accuracy"] > 0.9
@@ -125,6 +130,7 @@ def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model)
     assert read_shape(folder).members == ["member-0", "member-1"], "it is no member"
 
 
+@pytest.mark.slow
 def test_what_a_version_is_worth_is_reported(train):
     holdout = labels(24, seed=2)
     holdout = [Label(**{**vars(row), "policy": f"policy-v{n % 3}"}) for n, row in enumerate(holdout)]
@@ -147,6 +153,7 @@ def test_what_a_version_is_worth_is_reported(train):
     assert metrics["unseen"]["pair_accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_what_a_thumb_takes_is_learnt_and_kept_and_gone_on_with(train):
     generous = [row for row in labels(96, seed=1) if row.kind == "comparison"]
     dice = random.Random(3)
@@ -166,6 +173,7 @@ def test_what_a_thumb_takes_is_learnt_and_kept_and_gone_on_with(train):
     assert again["previous"]["log_loss"] == pytest.approx(metrics["holdout"]["log_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_version_without_thumbs_can_be_gone_on_from(train):
     metrics, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
     (folder / "thumbs.json").unlink()
@@ -173,6 +181,7 @@ def test_a_version_without_thumbs_can_be_gone_on_from(train):
     assert again["previous"]["pair_accuracy"] == metrics["holdout"]["pair_accuracy"]
 
 
+@pytest.mark.slow
 def test_ai_labels_train_but_are_never_measured_on(train, tmp_path):
     def by_machine(rows: list[Label], prefix: str) -> list[Label]:
         return [
@@ -209,6 +218,7 @@ def test_labels_that_weigh_nothing_teach_nothing(train):
     assert sum(row.weight for row in rows) == pytest.approx(len(rows))
 
 
+@pytest.mark.slow
 def test_only_the_newest_labels_are_read(train):
     liars = labels(64, seed=3, right=0.0)
     newer = [Label(**{**vars(row), "time": row.time + 1000}) for row in labels(64, seed=1)]
