@@ -89,6 +89,7 @@ def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: 
     assert [stat.S_IMODE(path.stat().st_mode) for path in (home.folder / "keys").iterdir()] == [0o600, 0o600]
 
 
+@pytest.mark.slow
 def test_a_start_replaces_a_revoked_operator_key_but_not_one_that_was_given(home: Home) -> None:
     assert home.local("up", "--detach").returncode == 0
     first, url = home.key(), home.facts()["url"]

@@ -43,15 +43,19 @@ def moved_policy(tiny_model: str) -> Callable[..., Any]:
 @pytest.fixture
 def stage(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """`stage("name", module, key=value…)` runs a stage in this process, in a folder so named → metrics."""
-    datasets.disable_progress_bars()
 
     def run(name: str, module: Any, **config: Any) -> dict[str, Any]:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "stage.json").write_text(json.dumps(config, default=str))
-        return execute(folder, module.Config, module.main)
+        return run_stage(tmp_path / name, module, **config)
 
     return run
+
+
+def run_stage(folder: Path, module: Any, **config: Any) -> dict[str, Any]:
+    """The stage's metrics; `folder` is new."""
+    datasets.disable_progress_bars()
+    folder.mkdir()
+    (folder / "stage.json").write_text(json.dumps(config, default=str))
+    return execute(folder, module.Config, module.main)
 
 
 class SamplingEngine(FakeEngine):

@@ -1,11 +1,11 @@
 import json
 
-import datasets
 import pytest
 
+from tests.workers.conftest import run_stage
 from tests.workers.test_train_reward import labels
 from workers.labels import Label, Prompt, write_labels, write_prompts
-from workers.stage import StageError, execute
+from workers.stage import StageError
 from workers.stages import evaluate, train_reward
 
 KIND, UNKIND = "good nice lovely <|im_end|>", "bad dull grim <|im_end|>"
@@ -14,15 +14,13 @@ KIND, UNKIND = "good nice lovely <|im_end|>", "bad dull grim <|im_end|>"
 @pytest.fixture(scope="module")
 def reward(tiny_model, tmp_path_factory):
     """Two members and a judge who like kind words; trained once, since no test changes them."""
-    datasets.disable_progress_bars()
     folder = tmp_path_factory.mktemp("reward")
-    files = {"train": str(folder / "train.parquet"), "holdout": str(folder / "holdout.parquet")}
+    files = {"train": folder / "train.parquet", "holdout": folder / "holdout.parquet"}
     write_labels(folder / "train.parquet", labels(96, seed=1))
     write_labels(folder / "holdout.parquet", labels(8, seed=2))
-    config = {"base_model": tiny_model, "init": None, "depth": 1.0, "upper": 2, "members": 2, **files}
-    (folder / "stage.json").write_text(json.dumps(config))
-    execute(folder, train_reward.Config, train_reward.main)
-    return folder / "reward"
+    shape = {"depth": 1.0, "upper": 2, "members": 2}
+    run_stage(folder / "trained", train_reward, base_model=tiny_model, init=None, **files, **shape)
+    return folder / "trained" / "reward"
 
 
 @pytest.fixture

@@ -205,6 +205,7 @@ def test_the_base_is_read_before_each_token_and_of_each_token(scored, tiny_model
         assert torch.allclose(said[range(len(reply.tokens)), reply.tokens], logprobs, atol=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rloo", "grpo", "online_dpo"])
 def test_the_same_rewards_turned_round_move_it_the_other_way(method, run, scored, tiny_model):
     _, folder = run("o", method, scored(lambda kind: -1.0 if kind else 1.0))
@@ -233,6 +234,7 @@ def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rat
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rloo", "grpo"])
 def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, tmp_path):
     """Kind replies that the engines call far less likely: their ratio is clipped, so they teach nothing."""
@@ -323,6 +325,7 @@ def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scor
     assert likely(with_it) > likely(without) + 0.05
 
 
+@pytest.mark.slow
 def test_the_preferred_reply_becomes_likelier_where_its_own_likelihood_counts(run, scored, tiny_model):
     scores = scored()
     data = rollouts(read_scores(scores))
@@ -339,6 +342,7 @@ def test_the_preferred_reply_becomes_likelier_where_its_own_likelihood_counts(ru
     assert kindness(tiny_model, with_it / "adapter") > kindness(tiny_model) + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", ["kl_step", "kl_base", "nll_rise"])
 def test_a_round_that_leaves_a_bound_is_cut_short_and_gone_back(run, scored, tiny_model, figure):
     scores = scored()
@@ -475,6 +479,7 @@ def test_adapters_on_the_upper_layers_alone(run, scored, tiny_model):
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rloo", "online_dpo"])
 def test_a_second_round_goes_on_from_the_first_and_the_reference_stays_the_base(
     method, run, scored, tiny_model
@@ -521,6 +526,7 @@ def test_one_reply_a_prompt_is_not_enough_for_a_baseline(run, scored):
         run("o", "rloo", scored(k=1))
 
 
+@pytest.mark.slow
 def test_kl_holds_the_policy_near_the_base(run, scored, tiny_model):
     scores = scored()
     _, free = run("free", "online_dpo", scores, beta=0.01, epochs=4)

@@ -74,6 +74,7 @@ def test_few_labels_are_passed_over_more_often():
     assert len(batches(labels(10, seed=1), features, TRAINING)) == 4
 
 
+@pytest.mark.slow
 def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
     told = labels(64, seed=1)
     dice = torch.Generator().manual_seed(0)

@@ -1,11 +1,13 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.workers.conftest import run_stage
 from tests.workers.test_train_reward import labels
 from workers.constitution import Principle
 from workers.labels import Sample, Score, read_scores, write_labels, write_samples
@@ -19,14 +21,21 @@ def sample(prompt_id: int, token_ids: list[int], finish: str = "stop") -> Sample
     return Sample(prompt_id, messages, "…", [1, 21, 3, 2, 1, 22], token_ids, [-1.0] * len(token_ids), finish)
 
 
-@pytest.fixture
-def reward(stage, tiny_model, tmp_path):
-    write_labels(tmp_path / "train.parquet", labels(64, seed=1))
-    write_labels(tmp_path / "holdout.parquet", labels(8, seed=2))
-    files = {"train": tmp_path / "train.parquet", "holdout": tmp_path / "holdout.parquet"}
+@pytest.fixture(scope="module")
+def trained(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reward")
+    write_labels(folder / "train.parquet", labels(64, seed=1))
+    write_labels(folder / "holdout.parquet", labels(8, seed=2))
+    files = {"train": folder / "train.parquet", "holdout": folder / "holdout.parquet"}
     shape = {"depth": 1.0, "upper": 2, "epochs": 3, "judge": False}
-    stage("reward", train_reward, base_model=tiny_model, init=None, **files, **shape)
-    return tmp_path / "reward" / "reward"
+    run_stage(folder / "trained", train_reward, base_model=tiny_model, init=None, **files, **shape)
+    return folder / "trained" / "reward"
+
+
+@pytest.fixture
+def reward(trained, tmp_path):
+    """A copy that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "reward" / "reward"))
 
 
 def test_the_reward_is_the_mean_less_the_doubt(stage, tiny_model, reward, tmp_path):

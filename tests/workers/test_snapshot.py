@@ -122,6 +122,7 @@ def test_next_snapshot_has_what_is_new_and_a_replay_of_the_past(client, take):
     assert len(train + holdout) == 7
 
 
+@pytest.mark.slow
 def test_split_is_by_conversation_and_for_ever(client, take):
     for number in range(40):
         rate(client, ask(client, f"question {number}"))

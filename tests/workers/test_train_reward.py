@@ -209,6 +209,7 @@ def test_ai_labels_of_held_out_conversations_are_left_out(tmp_path):
     assert by_ai(config, rows[:3]) == rows[3:]
 
 
+@pytest.mark.slow
 def test_labels_that_weigh_nothing_teach_nothing(train):
     liars = [Label(**{**vars(row), "weight": 0.01}) for row in labels(64, seed=3, right=0.0)]
     heard = [Label(**{**vars(row), "conversation": f"h{row.conversation}"}) for row in labels(48, seed=1)]
