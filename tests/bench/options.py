@@ -1,7 +1,7 @@
 """The learning bench's command line: from options to plans, one a scorer and seed."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from deploy.demo_prompts import EXAMINED
@@ -29,31 +29,14 @@ def plans_of(args: argparse.Namespace) -> list[Plan]:
     if args.cheats and len(args.cheats) != 2:
         raise ValueError("--cheats takes two shares, of raters and of votes, or none")
     cheats = None if args.cheats is None else tuple(args.cheats or CHEATS)
-    plan = Plan(
-        scorer=args.scorer[0],
-        cycles=args.cycles,
-        plateau=args.plateau,
-        labels=args.labels,
-        thumbs=args.thumbs,
-        noise=args.noise,
-        raters=args.raters,
-        leniency=args.leniency,
-        temperature=args.temperature,
-        standard=args.standard,
-        cheats=None if cheats is None else (cheats[0], cheats[1]),
-        phrase=args.phrase,
-        corrections=args.corrections,
-        caps=args.caps,
-        flaw=args.flaw,
-        flaw_share=args.flaw_share,
-        method=args.method,
-        variables=dict(map(variable, args.settings)),
-        exam_prompts=args.exam_prompts,
-        exam_replies=args.exam_replies,
-        evaluate_every=args.evaluate_every,
-        until=args.until,
-        tag=args.tag,
-    )
+    made = {
+        "scorer": args.scorer[0],
+        "seed": args.seeds[0],
+        "cheats": None if cheats is None else (cheats[0], cheats[1]),
+        "variables": dict(map(variable, args.settings)),
+    }
+    told = {field.name: getattr(args, field.name) for field in fields(Plan) if field.name not in made}
+    plan = Plan(**made, **told)
     return [replace(plan, scorer=name, seed=seed) for name in args.scorer for seed in args.seeds]
 
 
