@@ -13,7 +13,7 @@ from serving.methods import Method
 from serving.registry import Registry
 from workers.runner import Finished, Run
 from workers.settings import WorkerSettings
-from workers.steps import Kitchen, ask_judge, snapshot_feedback, update_policy, update_reward
+from workers.steps import Kitchen, Rewarded, ask_judge, snapshot_feedback, update_policy, update_reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ def _reward_job(kitchen: Kitchen) -> Outcome:
     kitchen.run.expected = 3 + 2 * kitchen.with_ai
     snapshot = snapshot_feedback(kitchen)
     _need_labels(kitchen, snapshot)
-    version, _, why_not = update_reward(kitchen, snapshot, ask_judge(kitchen, snapshot))
-    _advance(kitchen, snapshot, version)
-    return Outcome(State.done, why_not)
+    rewarded = update_reward(kitchen, snapshot, ask_judge(kitchen, snapshot))
+    _advance(kitchen, snapshot, rewarded)
+    return Outcome(State.done, rewarded.why_not)
 
 
 def _policy_job(kitchen: Kitchen) -> Outcome:
@@ -77,11 +77,12 @@ def _cycle_job(kitchen: Kitchen) -> Outcome:
     _need_labels(kitchen, snapshot)
     _need_for_method(kitchen, snapshot)
     ai = ask_judge(kitchen, snapshot)
-    version, directory, why_not = update_reward(kitchen, snapshot, ai)
-    if directory is None:
-        return Outcome(State.done, f"No policy update without a reward model: {why_not}")
-    reasons = [why_not, update_policy(kitchen, snapshot, directory, version, ai)]
-    _advance(kitchen, snapshot, version)
+    rewarded = update_reward(kitchen, snapshot, ai)
+    if rewarded.directory is None:
+        return Outcome(State.done, f"No policy update without a reward model: {rewarded.why_not}")
+    updated = update_policy(kitchen, snapshot, rewarded.directory, rewarded.version, ai)
+    reasons = [rewarded.why_not, updated]
+    _advance(kitchen, snapshot, rewarded)
     return Outcome(State.done, ". ".join(reason for reason in reasons if reason) or None)
 
 
@@ -92,9 +93,9 @@ RECIPES: dict[Kind, Callable[[Kitchen], Outcome]] = {
 }
 
 
-def _advance(kitchen: Kitchen, snapshot: Finished, version: str | None) -> None:
-    """Past what `version` was trained on, if one was published."""
-    if version is not None:
+def _advance(kitchen: Kitchen, snapshot: Finished, rewarded: Rewarded) -> None:
+    """Past what the members of a published version learnt from."""
+    if rewarded.learnt:
         cursor, labels = snapshot.metrics["cursor"], snapshot.metrics["labels_given"]
         kitchen.registry.advance_cursor(cursor, labels, kitchen.run.lease)
 

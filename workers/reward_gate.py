@@ -103,6 +103,15 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float, holdout: Gai
     return Verdict(True, [said])
 
 
+def judge_follows(gain: Gain | None, first: bool, with_members: bool) -> bool:
+    """Whether a new judge takes the place of the live one, by its gain on the holdout: of two the less
+    surprised one. `with_members`: with members that are accepted; alone it has to be surely better, as they
+    have, and cannot be the first. A first one has nothing to follow."""
+    if first or gain is None:
+        return with_members
+    return gain.mean > 0 and (with_members or gain.interval[0] > 0)
+
+
 def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:
     """P(a positive scores above a negative), ties half (Mann and Whitney). None unless there are both."""
     positive = [score for score, label in zip(scores, labels, strict=True) if label]

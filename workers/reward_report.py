@@ -39,6 +39,12 @@ class Version:
         mean: Floats = np.mean(said, 0)
         return mean
 
+    def with_those_of(self, other: "Version", names: Sequence[str]) -> "Version":
+        """This version, but some adapters are the other's, as far as that has them."""
+        theirs = [name for name in names if name in other.rewards]
+        rewards = {**self.rewards, **{name: other.rewards[name] for name in theirs}}
+        return Version(self.members, rewards, {**self.thumbs, **{n: other.thumbs[n] for n in theirs}})
+
 
 def gaps(labels: Sequence[Label], rewards: Floats) -> Floats:
     """(labels,): r_a - r_b of a comparison, r of a thumb."""

@@ -115,10 +115,19 @@ def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
     return AiFeedback(sampled, judged)
 
 
-def update_reward(
-    kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None
-) -> tuple[str | None, str | None, str | None]:
-    """The version that was published, the reward model to use now, and why none was published."""
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """`version`: the one that was published, `directory`: the reward model to use now. `learnt`: its members
+    know the snapshot's labels. `why_not`: why no members were published."""
+
+    version: str | None
+    directory: str | None
+    learnt: bool
+    why_not: str | None
+
+
+def update_reward(kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None) -> Rewarded:
+    """A new version of members and a judge, or of either beside what the live version has of the other."""
     settings = kitchen.settings
     live = kitchen.artifact(kitchen.facts["reward_path"])
     trained = kitchen.run.stage(
@@ -135,8 +144,16 @@ def update_reward(
             **settings.prefixed("reward"),
         },
     )
-    if not trained.metrics["accepted"]:
-        return None, live, "The new reward model is not better: " + _sentences(trained.metrics["reasons"])
+    learnt, why_not = trained.metrics["accepted"], None
+    if not learnt:
+        why_not = "The new reward model is not better: " + _sentences(trained.metrics["reasons"])
+        if not trained.metrics.get("judge_accepted"):
+            return Rewarded(None, live, False, why_not)
+        gain = trained.metrics["judge_gain"]
+        why_not += (
+            f"; its judge is, and judges from now on: log loss {gain['new']:.3f} against {gain['old']:.3f} "
+            f"on {gain['labels']} held-out labels"
+        )
     published = kitchen.run.stage(
         "publish_reward",
         "publish_reward",
@@ -148,7 +165,7 @@ def update_reward(
         },
     )
     kitchen.run.published(reward=published.metrics["version"])
-    return published.metrics["version"], trained.path("reward"), None
+    return Rewarded(published.metrics["version"], trained.path("reward"), learnt, why_not)
 
 
 def update_policy(

@@ -149,6 +149,21 @@ def test_labels_that_made_no_better_reward_model_stay_new(cycle):
     assert not cycle.moved()
 
 
+def test_a_better_judge_alone_is_a_version_and_the_labels_stay_new(cycle):
+    judge = {"judge_accepted": True, "judge_gain": {"new": 0.6, "old": 0.7, "labels": 20}}
+    names = list(FINISHED)
+    cycle.finish(*names[:4], train_reward=REJECTED | judge)
+    with pytest.raises(StageFailed, match="score-1"):
+        cycle.cook()
+    assert cycle.given("05-score-1")["reward"].endswith("02-train_reward/reward")
+    cycle.finish(*names[4:], evaluate=REJECTED)
+    assert cycle.cook().reason == (
+        "The new reward model is not better: it is not better; its judge is, and judges from now on: log "
+        "loss 0.600 against 0.700 on 20 held-out labels. The gate rejected the candidate: it is not better"
+    )
+    assert not cycle.moved(), "the members have not learnt them"
+
+
 def test_a_reward_job_moves_it_at_its_end(begun):
     job = begun(Kind.reward)
     job.finish("01-snapshot", "02-train_reward")

@@ -9,6 +9,7 @@ from workers.reward_gate import (
     RewardEvidence,
     auroc,
     calibration_error,
+    judge_follows,
     judge_reward,
     paired_gain,
     reliability,
@@ -48,6 +49,25 @@ def test_one_that_is_surely_worse_on_the_holdout_alone_does_not_pass():
     mixed = paired_gain(evidence([0.6, 0.4] * 6), evidence([0.5] * 12), SURELY)
     assert judge_reward(gain, False, 0.8, holdout=mixed).accepted
     assert judge_reward(gain, False, 0.8, holdout=None).accepted
+
+
+def test_of_two_judges_the_one_that_the_holdout_surprises_less_is_taken():
+    old = evidence([0.5, 0.7] * 6)
+    better, worse = evidence([0.4, 0.6] * 6), evidence([0.6, 0.8] * 6)
+    perhaps = evidence([0.3, 0.95, 0.2, 0.9] * 3)
+    assert judge_follows(paired_gain(better, old, 0.8), False, False)
+    assert not judge_follows(paired_gain(worse, old, 0.8), False, True)
+    unsure = paired_gain(perhaps, old, 0.8)
+    assert unsure.mean > 0 > unsure.interval[0]
+    assert judge_follows(unsure, False, True), "beside new members"
+    assert not judge_follows(unsure, False, False), "no version for so little"
+
+
+def test_a_judge_that_cannot_be_compared_comes_and_stays_with_its_members():
+    for first in (True, False):
+        assert judge_follows(None, first, True)
+        assert not judge_follows(None, first, False)
+    assert not judge_follows(paired_gain(evidence([0.1] * 9), None, 0.8), True, False)
 
 
 def test_a_reward_model_must_beat_the_one_it_replaces_on_the_same_labels():

@@ -102,6 +102,31 @@ def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(t
 
 
 @pytest.mark.slow
+def test_members_and_their_judge_are_accepted_apart(train):
+    """Each learns its own conversations, so either can be told lies alone."""
+    good, liars = labels(64, seed=1), labels(64, seed=1, right=0.0)
+    heldout = labels(24, seed=2)
+    mixed = [liar if for_judge(row) else row for row, liar in zip(good, liars, strict=True)]
+    first, folder = train("first", mixed, heldout)
+    assert first["judge"]["pair_accuracy"] < 0.5 < first["holdout"]["pair_accuracy"]
+    told_lies = [row if for_judge(row) else liar for row, liar in zip(good, liars, strict=True)]
+    again, newer = train("again", told_lies, heldout, init=folder)
+    assert (again["accepted"], again["judge_accepted"]) == (False, True)
+    assert again["judge"]["pair_accuracy"] > 0.8
+    assert again["holdout"] == again["previous"], "the members are those of before"
+    for name, same in (("member-0", True), ("member-1", True), ("judge", False)):
+        files = [(place / name / "adapter_model.safetensors").read_bytes() for place in (folder, newer)]
+        assert (files[0] == files[1]) is same
+        heads = [read_style(place, name) for place in (folder, newer)]
+        assert (heads[0] == heads[1]) is same
+        scales = [read_thumbs(place, [name]) for place in (folder, newer)]
+        assert (scales[0] == scales[1]) is same
+    third, _ = train("third", mixed, heldout, init=newer, epochs=1)
+    assert not third["judge_accepted"]
+    assert third["judge_gain"]["mean"] < 0
+
+
+@pytest.mark.slow
 def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_keeps_its_own_scale(train):
     first, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
     finishes = ["stop", "length"] * 12

@@ -4,9 +4,11 @@
 
 One scalar r(x, y) a member, trained on comparisons (Bradley-Terry) and thumbs (logistic) at once. The members
 see two thirds of the conversations, the judge the other third: it never rewards, so it can be asked who is
-better. From `init` it goes on where the live version stands. `warm` is the members' average. Accepted only if
-it predicts better than `init` what the members of neither have seen, the holdout and the judge's labels, by a
-paired test.
+better. From `init` it goes on where the live version stands. `warm` is the members' average. Members are
+accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
+labels, by a paired test; the judge by the same test on the holdout. Each is accepted apart, and what is not
+stays as it is in `init`: else a judge that happens to be bad would turn candidates away for as long as
+members are good enough not to be followed.
 
 Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 passes at `upper` 1 ordered
 0.67 of 495 unseen pairs as the raters' taste does, 6 passes at `upper` 3 as many, in 163 s of CPU instead of
@@ -14,8 +16,9 @@ Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 
 adapter from learning: the accuracy comes from features that are learnt.
 """
 
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,15 @@ import torch
 
 from workers import reward_gate, reward_report, reward_trainer, warm
 from workers.datasets import for_judge
+from workers.gate import Verdict
 from workers.labels import Label, newest, read_labels
+from workers.reward_gate import Gain
 from workers.reward_model import JUDGE, RewardModel, Texts, member_names
 from workers.reward_report import Floats, Version
 from workers.reward_trainer import LabelFeatures, Training, label_features, style_head
 from workers.scoring import Shape, read_shape
 from workers.stage import Stage, StageConfig, StageError, run, write_json
-from workers.style import Scale, mean_head, write_styles
+from workers.style import Scale, mean_head, read_style, write_styles
 from workers.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
 from workers.warm import WARM
 
@@ -109,6 +114,31 @@ class Measured:
         parts = self.holdout.logits(held.holdout, members), self.judged.logits(held.judged, members)
         return np.concatenate(parts)
 
+    def with_those_of(self, other: "Measured", names: Sequence[str]) -> "Measured":
+        return Measured(
+            self.holdout.with_those_of(other.holdout, names), self.judged.with_those_of(other.judged, names)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What becomes of the new adapters. `gain`, `judge_gain`: what decided of the members and of the judge;
+    `judge`: whether the new one is taken. Nothing is published where neither is."""
+
+    members: Verdict
+    gain: Gain | None
+    judge: bool
+    judge_gain: Gain | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "accepted": self.members.accepted,
+            "reasons": self.members.reasons,
+            "gain": None if self.gain is None else asdict(self.gain),
+            "judge_accepted": self.judge,
+            "judge_gain": None if self.judge_gain is None else asdict(self.judge_gain),
+        }
+
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     started = time.monotonic()
@@ -123,15 +153,17 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         stage.progress(number + 1, len(bench.names) + 1, f"training {name} on {len(train)} labels")
         losses[name], thumbs[name] = train_adapter(bench, name, number)
     trained = time.monotonic()
-    new = finish(bench, held, thumbs)
-    found = verdict(config, train, held, new, old)
+    new = measured(bench, held, bench.names, thumbs)
+    choice = choose(config, reward_report.base_rate(train), held, new, old)
+    version = finish(bench, held, keep(bench, choice, new, old))
+    found = figures(config, train, held, version, old) | choice.as_dict()
     (stage.path("reward") / RELIABILITY).parent.mkdir(exist_ok=True)
     write_json(stage.path("reward") / RELIABILITY, found["holdout"]["reliability"])
     return found | {
         "train_labels": len(train),
         "ai_labels": len(extra),
         "train_loss": losses,
-        "thumbs": {name: asdict(scale) for name, scale in new.holdout.thumbs.items()},
+        "thumbs": {name: asdict(scale) for name, scale in version.holdout.thumbs.items()},
         "seconds": {"reading": read - started, "training": trained - read},
     }
 
@@ -246,17 +278,38 @@ def style_scale(bench: Bench) -> Scale:
     return Scale.of([reply.style for replies in bench.features for reply in replies])
 
 
-def finish(bench: Bench, held: Unseen, thumbs: Mapping[str, ThumbScale]) -> Measured:
+def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> Measured:
+    """The new version with what is not accepted as it is in the live one; without either, the new one."""
+    if old is None or not (choice.members.accepted or choice.judge):
+        return new
+    kept = [name for name in bench.names if not (choice.judge if name == JUDGE else choice.members.accepted)]
+    init, folder = bench.config.init, bench.stage.path("reward")
+    assert init is not None
+    for name in kept:
+        shutil.copytree(init / name, folder / name, dirs_exist_ok=True)
+        head = read_style(init, name)
+        if head is None:
+            bench.model.styles.pop(name, None)
+        else:
+            bench.model.styles[name] = head
+    return new.with_those_of(old, kept)
+
+
+def finish(bench: Bench, held: Unseen, version: Measured) -> Measured:
     """The whole version, saved: the members' average too, and what all adapters were built with."""
     folder, members = bench.stage.path("reward"), bench.shape.members
     warm.average(folder, members)
     bench.model.load(WARM, folder, trainable=False)
-    bench.model.styles[WARM] = mean_head([bench.model.styles[name] for name in members])
+    heads = [bench.model.styles[name] for name in members if name in bench.model.styles]
+    if heads:
+        bench.model.styles[WARM] = mean_head(heads)
     write_styles(folder, bench.model.styles)
-    scales = {**thumbs, WARM: mean_scale([thumbs[name] for name in members])}
+    thumbs = version.holdout.thumbs
+    scales = {WARM: mean_scale([thumbs[name] for name in members])}
     bench.shape.write(folder)
-    write_thumbs(folder, scales)
-    return measured(bench, held, [*bench.names, WARM], scales)
+    write_thumbs(folder, {**thumbs, **scales})
+    averaged = scored(bench, held.features, [WARM], scales)
+    return replace(version, holdout=version.holdout.with_those_of(averaged, [WARM]))
 
 
 def rows_of(name: str, labels: Sequence[Label], judge: bool) -> list[int]:
@@ -277,43 +330,55 @@ def of_unit_weight(labels: Sequence[Label]) -> list[Label]:
     return [replace(label, weight=label.weight / mean) for label in labels]
 
 
-def verdict(
-    config: Config, train: Sequence[Label], held: Unseen, new: Measured, old: Measured | None
-) -> dict[str, Any]:
-    """metrics.json: whether the new version is accepted, and both versions on the holdout.
+def choose(config: Config, blind: float, held: Unseen, new: Measured, old: Measured | None) -> Choice:
+    """Who is accepted. `blind`: the logit of a thumb up that one would say who sees no reply.
 
-    What decides is measured on all labels that the members of neither version learnt from, which is twice as
-    many as the holdout has.
+    What decides of the members is measured on all labels that the members of neither version learnt from,
+    which is twice as many as the holdout has.
     """
-    blind, holdout, version = reward_report.base_rate(train), held.holdout, new.holdout
-    unseen = [*holdout, *held.judged]
-    now, wide = reward_report.measure(unseen, new.logits(held), blind)
-    logits = version.logits(holdout, version.members)
-    own, metrics = reward_report.measure(holdout, logits, blind)
-    before, own_before, previous = None, None, None
+
+    def gain(labels: Sequence[Label], logits: Callable[[Measured], Floats], confidence: float) -> Gain | None:
+        now, *before = (
+            reward_report.measure(labels, logits(version), blind)[0] for version in (new, old) if version
+        )
+        return reward_gate.paired_gain(now, before[0] if before else None, confidence)
+
+    def on_holdout(names: Sequence[str]) -> Callable[[Measured], Floats]:
+        return lambda version: version.holdout.logits(held.holdout, names)
+
+    first, members = old is None, new.holdout.members
+    wide = gain([*held.holdout, *held.judged], lambda version: version.logits(held), config.confidence)
+    veto = gain(held.holdout, on_holdout(members), reward_gate.SURELY)
+    verdict = reward_gate.judge_reward(wide, first, config.confidence, veto)
+    judges = gain(held.holdout, on_holdout([JUDGE]), config.confidence) if config.judge else None
+    follows = reward_gate.judge_follows(judges, first, verdict.accepted)
+    return Choice(verdict, wide, follows, judges)
+
+
+def figures(
+    config: Config, train: Sequence[Label], held: Unseen, version: Measured, old: Measured | None
+) -> dict[str, Any]:
+    """What a version is worth, and the one before it, on the holdout."""
+    blind, holdout, found = reward_report.base_rate(train), held.holdout, version.holdout
+    logits = found.logits(holdout, found.members)
+    wide = reward_report.measure([*holdout, *held.judged], version.logits(held), blind)[1]
+    previous = None
     if old is not None:
-        before, _ = reward_report.measure(unseen, old.logits(held), blind)
         theirs = old.holdout.logits(holdout, old.holdout.members)
-        own_before, previous = reward_report.measure(holdout, theirs, blind)
-    gain = reward_gate.paired_gain(now, before, config.confidence)
-    on_holdout = reward_gate.paired_gain(own, own_before, reward_gate.SURELY)
-    decision = reward_gate.judge_reward(gain, old is None, config.confidence, on_holdout)
+        previous = reward_report.measure(holdout, theirs, blind)[1]
     alone = {
-        name: reward_report.measure(holdout, version.logits(holdout, [name]), blind)[1]
-        for name in version.rewards
-        if name not in version.members
+        name: reward_report.measure(holdout, found.logits(holdout, [name]), blind)[1]
+        for name in found.rewards
+        if name not in found.members
     }
     return {
-        "accepted": decision.accepted,
-        "reasons": decision.reasons,
-        "gain": None if gain is None else asdict(gain),
-        "holdout": metrics,
+        "holdout": reward_report.measure(holdout, logits, blind)[1],
         "previous": previous,
         "unseen": {key: value for key, value in wide.items() if key != "reliability"},
         **alone,
         "on_policy": reward_report.on_policy(holdout, logits, config.policy),
         "length_only": reward_report.length_only(train, holdout),
-        "agreement": reward_report.agreement(holdout, [version.rewards[name] for name in version.members]),
+        "agreement": reward_report.agreement(holdout, [found.rewards[name] for name in found.members]),
     }
 
 
