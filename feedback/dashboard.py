@@ -3,7 +3,6 @@
 What a look costs grows with hours or days times versions, both of them bounded, never with ratings.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from feedback import figures, layout
@@ -51,7 +50,8 @@ class Dashboard:
 
     def show(self, look: Look) -> Json:
         counters = self._stats.counters(look.window, look.only.tag)
-        found, everything = self._tally(look, counters), self._stats.total()
+        found = self.tally(look) if look.since is None else tally(counters.values(), look.only)
+        everything = self._stats.total()
         seen = list(versions(everything))
         return {
             "object": "dashboard",
@@ -83,11 +83,8 @@ class Dashboard:
     def comments(self, look: Look, count: int) -> list[Json]:
         return self._newest(look, list(self._stats.policies()), count)
 
-    def _tally(self, look: Look, counters: Mapping[int, Mapping[str, str]]) -> Tally:
-        return self._stats.total(look.only) if look.since is None else tally(counters.values(), look.only)
-
     def _newest(self, look: Look, seen: list[str], count: int) -> list[Json]:
         """Comments of the window; imports have none."""
         taken = [policy for policy in reversed(seen) if look.only.takes(policy)]
         first = 0.0 if look.since is None else look.window.first
-        return self._comments.newest(taken, first, look.until, look.only.tag, count)
+        return self._comments.newest(taken, first, look.window.end, look.only.tag, count)

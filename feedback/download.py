@@ -32,7 +32,8 @@ class Download:
                 yield b"".join(json_line(said) for said in page)
 
     def _pages(self, look: Look) -> Iterator[list[Said]]:
-        first = 0.0 if look.since is None else look.window.first
+        # A window goes back no further than its counters are read; labels have no such end.
+        first = min(look.since or 0.0, look.window.first)
         after, last = _milliseconds(first - SLACK), _milliseconds(look.window.end + SLACK)
         while True:
             entries: Any = self._redis.xrange(layout.EVENTS, min=after, max=last, count=PAGE)

@@ -6,6 +6,7 @@ FeedbackError
 ├── ExpiredPair          it was there, but its time is over
 ├── NotComparable        two completions that cannot be compared with each other
 ├── NoRating             this rater has not rated this completion
+├── NoBeginning          a stretch of time that has an end alone
 └── TooManyOpen          as many dashboards as one gateway keeps up to date are open
 """
 
@@ -35,6 +36,10 @@ class NotComparable(FeedbackError):
 
 
 class NoRating(FeedbackError):
+    pass
+
+
+class NoBeginning(FeedbackError):
     pass
 
 

@@ -18,7 +18,7 @@ tw:counts:all           hash    what all that stands comes to, by the fields bel
 tw:counts:day:<d>       hash    the same, for the UTC day that starts at Unix second d
 tw:counts:hour:<h>      hash    … and for the hour that starts at Unix second h
 tw:counts:<…>:<tag>     hash    each of these again, for completions with a tag
-tw:raters:all           zset    rater → labels; imports are nobody's
+tw:raters:all           zset    rater → labels on replies of ours
 tw:raters:day:<d>       zset    … of one day; forgotten after RATERS_KEPT
 tw:comments:<policy>    zset    the newest comments on a version by time: `rating <completion> <rater> <tag>`,
                                 `comparison <pair> <rater> <tag>`
@@ -30,8 +30,9 @@ tw:recount              hash    how far feedback from before these counters has 
     pair <blind|named> <a> <b> <w>  comparisons of side a's version with side b's, by winner
     reason <kind> <policy> <reason> kind: up, down, chosen (of a pair), tie, both_bad
 
-A completion counts in its own hour and day, as `rated` too, so that no response rate exceeds one; a thumb or
-a choice counts in those of when it was given. Imported replies count as a version of the name `import`.
+A completion counts in its own hour and day once it is logged, as `rated` too, so that no response rate
+exceeds one; a thumb or a choice counts in those of when it was given. Imported replies count as a version of
+the name `import`.
 """
 
 PREFIX = "tw:"

@@ -53,7 +53,6 @@ local function remark(policy, member, label, by)
 end
 
 local function heard(label, day, by)
-  if label.source == 'import' then return end
   for _, key in ipairs({'tw:raters:all', 'tw:raters:day:' .. day}) do
     local labels = tonumber(redis.call('ZINCRBY', key, by, label.rater))
     if labels <= 0 then redis.call('ZREM', key, label.rater) end
@@ -67,7 +66,7 @@ local function thumb(id, policy, tag, label, by)
   add(keys, 'of ' .. policy .. ' ' .. label.rating, by)
   reasons(keys, label.rating, policy, label, by)
   remark(policy, 'rating ' .. id .. ' ' .. label.rater .. ' ' .. tag, label, by)
-  heard(label, day, by)
+  if policy ~= 'import' then heard(label, day, by) end
 end
 
 -- Count one choice between the versions a and b, or take it back.
@@ -83,7 +82,7 @@ local function choice(id, way, a, b, tag, label, by)
   for _, policy in ipairs(versions) do
     remark(policy, 'comparison ' .. id .. ' ' .. label.rater .. ' ' .. tag, label, by)
   end
-  heard(label, day, by)
+  if a ~= 'import' or b ~= 'import' then heard(label, day, by) end
 end
 
 -- Count what an older gateway left of a completion.
@@ -100,7 +99,7 @@ local function adopt(id, policy)
   end
   local found = redis.call('HVALS', 'tw:ratings:' .. id)
   for _, rating in ipairs(found) do thumb(id, policy, '', cjson.decode(rating), 1) end
-  if #found > 0 and policy ~= 'import' then add(keys, 'of ' .. policy .. ' rated', 1) end
+  if #found > 0 and reply and policy ~= 'import' then add(keys, 'of ' .. policy .. ' rated', 1) end
   redis.call('HSET', key, 'created', string.format('%.17g', created), 'tag', '', 'labels', #found)
   return tostring(created), ''
 end
@@ -113,11 +112,15 @@ local function known(id)
   return was[1], adopt(id, was[1])
 end
 
--- A completion that is known has one label more, or one less.
+-- A completion that is known has one label more, or one less. It is kept from then on, so that the label can
+-- be withdrawn, and counts as rated once it is logged.
 local function answered(id, policy, created, tag, by)
   if not policy then return end
-  local labels = redis.call('HINCRBY', 'tw:completion:' .. id, 'labels', by)
-  if policy ~= 'import' and (by > 0 and labels == 1 or by < 0 and labels == 0) then
+  local key = 'tw:completion:' .. id
+  local labels = redis.call('HINCRBY', key, 'labels', by)
+  redis.call('PERSIST', key)
+  if policy == 'import' or redis.call('HEXISTS', key, 'body') == 0 then return end
+  if by > 0 and labels == 1 or by < 0 and labels == 0 then
     add(counters(tonumber(created), tag), 'of ' .. policy .. ' rated', by)
   end
 end
@@ -163,6 +166,7 @@ for i = 1, #ARGV, 9 do
     add(keys, 'of ' .. policy .. ' completions', 1)
     add(keys, 'of ' .. policy .. ' tokens', ARGV[i + 6])
     if ARGV[i + 7] == '1' then add(keys, 'of ' .. policy .. ' broken', 1) end
+    if tonumber(redis.call('HGET', key, 'labels') or 0) > 0 then add(keys, 'of ' .. policy .. ' rated', 1) end
     logged = logged + 1
   end
 end
@@ -299,17 +303,25 @@ local function add_line(kind, messages, prompt, a, a_body, b, b_body, pair, pair
   redis.call('INCR', 'tw:labels')
   redis.call('XADD', 'tw:events', '*', 'kind', kind, 'body', label)
 end
-local there = {}
+local there, seen = {}, {}
 for i = 2, #ARGV, 11 do
-  local kind, rater = ARGV[i], ARGV[i + 9]
+  local kind, rater, key, was = ARGV[i], ARGV[i + 9], nil, nil
   if kind == 'rating' then
-    there[#there + 1] = redis.call('HEXISTS', 'tw:ratings:' .. ARGV[i + 3], rater)
+    key = 'tw:ratings:' .. ARGV[i + 3]
+    was = redis.call('HEXISTS', key, rater)
   elseif kind == 'comparison' then
-    there[#there + 1] = redis.call('HEXISTS', 'tw:comparisons:' .. ARGV[i + 7], rater)
+    key = 'tw:comparisons:' .. ARGV[i + 7]
+    was = redis.call('HEXISTS', key, rater)
   else
-    there[#there + 1] = redis.call('EXISTS', 'tw:prompt:' .. ARGV[i + 1])
+    key = 'tw:prompt:' .. ARGV[i + 1]
+    was = redis.call('EXISTS', key)
   end
-  if there[#there] == 0 and ARGV[1] == '1' then add_line(unpack(ARGV, i, i + 10)) end
+  -- A line that stands twice is there the second time, also where nothing is written.
+  local place = key .. ' ' .. rater
+  if seen[place] then was = 1 end
+  seen[place] = true
+  there[#there + 1] = was
+  if was == 0 and ARGV[1] == '1' then add_line(unpack(ARGV, i, i + 10)) end
 end
 return there
 """

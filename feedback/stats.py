@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from redis import Redis
 
@@ -16,14 +17,16 @@ PEOPLE = Filter(source="human")
 
 @dataclass(frozen=True, slots=True)
 class Loudest:
-    """(rater, labels), the most first; and the labels of all raters."""
+    """(rater, labels), the most first; and the labels of all raters. `raters` is empty where it is forgotten
+    who gave them."""
 
     raters: list[tuple[str, int]]
     labels: int
 
     @property
     def share(self) -> float | None:
-        return sum(labels for _, labels in self.raters) / self.labels if self.labels else None
+        named = self.raters and self.labels
+        return sum(labels for _, labels in self.raters) / self.labels if named else None
 
 
 class Stats:
@@ -53,13 +56,13 @@ class Stats:
 
     def hours(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """(Unix second at which the hour starts, counters) for each hour of [since, until)."""
-        starts = range(int(since - since % layout.HOUR), int(until) + 1, layout.HOUR)
+        starts = range(int(since - since % layout.HOUR), ceil(until), layout.HOUR)
         found = self._hashes([layout.hour_key(start) for start in starts])
         return _of_policy(policy, starts, found)
 
     def days(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """The same by UTC days."""
-        starts = range(int(since - since % layout.DAY), int(until) + 1, layout.DAY)
+        starts = range(int(since - since % layout.DAY), ceil(until), layout.DAY)
         found = self._hashes([layout.day_key(start) for start in starts])
         return _of_policy(policy, starts, found)
 

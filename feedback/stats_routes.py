@@ -10,6 +10,7 @@ from feedback.caller import Caller, viewer
 from feedback.conversations import Conversations
 from feedback.dashboard import Dashboard, Look
 from feedback.download import Download, Format
+from feedback.errors import NoBeginning
 from feedback.filters import MOST_DAYS, Filter
 from feedback.layout import DAY, HOUR
 from feedback.live import Live
@@ -32,8 +33,10 @@ def look_of(
     source: Source | None = None,
 ) -> Look:
     named = frozenset(name.strip() for name in (versions or "").split(",") if name.strip())
+    if until is not None and since is None:
+        raise NoBeginning("A stretch of time that ends needs a beginning too: give `since`.", "since")
     end = now() if until is None else min(until, now())
-    return Look(Filter(named, tag or None, source), since, end)
+    return Look(Filter(named, tag, source), since, end)
 
 
 Looking = Annotated[Look, Depends(look_of)]

@@ -148,6 +148,8 @@ class FeedbackStore:
 
     async def compare(self, pair: Pair, comparison: Comparison) -> None:
         """Store a comparison in place of this rater's last one on the same pair."""
+        for side in (pair.a, pair.b):  # what it counts for is known once they are there
+            await self._field(side, "policy")
         answer: list[str | bytes] = [pair.id, comparison.rater, comparison.to_json()]
         way = "named" if pair.expires is None else "blind"
         args = [*answer, pair.to_json(), way, pair.policy_a, pair.policy_b, pair.a, pair.b]

@@ -71,7 +71,8 @@ def _strengths(games: Games) -> tuple[Strength, ...]:
     climb = _Climb(len(names), pairs)
     found = climb([won for _, _, won, _ in games], [0.0] * len(names))
     dice = random.Random(0)
-    draws = [_Draw(won + lost, won / (won + lost), dice) for _, _, won, lost in games]
+    # By the shares that are believed: by those that were seen, who won all games would always win all again.
+    draws = [_Draw(won + lost, (won + PRIOR) / (won + lost + 2 * PRIOR), dice) for _, _, won, lost in games]
     sampled = [climb([draw() for draw in draws], found) for _ in range(DRAWS)]
     played = [sum(n for i, j, n in pairs if index in (i, j)) for index in range(len(names))]
     result = [
@@ -149,8 +150,6 @@ class _Draw:
 
 def _cumulated(games: int, share: float) -> list[float]:
     """The binomial's distribution function at 0, 1, … games."""
-    if share in (0.0, 1.0):
-        return [float(share == 0.0)] * games + [1.0]
     chances = (
         exp(
             lgamma(games + 1) - lgamma(k + 1) - lgamma(games - k + 1)

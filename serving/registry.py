@@ -196,10 +196,13 @@ class Registry:
         self._alias("champion", to, action, lease, expected=before, previous=before)
         return self.aliases()
 
-    def roll_back(self, to: str, *, who: str, why: str) -> Aliases:
-        """Let an older version answer again. The next rollback would go to that version's parent."""
+    def roll_back(self, to: str, *, who: str, why: str, instead_of: str | None = None) -> Aliases:
+        """Let an older version answer again, instead of the champion, whichever (or `instead_of`) that is.
+
+        The next rollback would go to that version's parent. Raises Conflict as `promote` does.
+        """
         version = self.policy(to)
-        before = self.aliases().champion
+        before = instead_of or self.aliases().champion
         action = Action(who, ROLLBACK, why, before=before, after=to)
         self._alias("champion", to, action, None, expected=before, previous=version.parent or "")
         return self.aliases()

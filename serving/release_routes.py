@@ -31,7 +31,9 @@ class RulesRequest(Frozen):
     @model_validator(mode="after")
     def _changes_something(self) -> "RulesRequest":
         if not self.changes:
-            raise ValueError(f"name what to change: {', '.join(sorted(RulesRequest.model_fields))}")
+            raise ValueError(
+                f"name what to change: {', '.join(sorted(set(RulesRequest.model_fields) - {'reason'}))}"
+            )
         return self
 
     @property

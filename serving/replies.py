@@ -16,6 +16,7 @@ from feedback.caller import Forbidden
 from feedback.errors import (
     ExpiredPair,
     FeedbackError,
+    NoBeginning,
     NoRating,
     NotComparable,
     TooManyOpen,
@@ -34,6 +35,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     UnknownPair: (404, "invalid_request_error", "pair_not_found"),
     ExpiredPair: (410, "invalid_request_error", "pair_expired"),
     NotComparable: (400, "invalid_request_error", "not_comparable"),
+    NoBeginning: (400, "invalid_request_error", "invalid_value"),
     NoRating: (404, "invalid_request_error", "rating_not_found"),
     TooManyOpen: (503, "server_error", "too_many_open"),
     FeedbackError: (400, "invalid_request_error", "invalid_feedback"),

@@ -65,9 +65,13 @@ class ServedSums:
         self._redis = redis
 
     async def count(self, completions: Iterable[Completion]) -> None:
+        """Of several choices of one request the first: they end and fail together, and are one witness."""
         sums: dict[str, Sums] = defaultdict(Sums)
+        seen: set[tuple[str, float, str]] = set()
         for completion in completions:
-            if completion.routed:
+            reply = (completion.policy, completion.created, completion.conversation)
+            if completion.routed and reply not in seen:
+                seen.add(reply)
                 sums[completion.policy].add(completion)
         await self._add(sums)
 

@@ -28,7 +28,8 @@ class Releasing:
         self._heard: tuple[str, Voices] | None = None
 
     def check(self) -> Release:
-        """Look at the trial, and act where it is decided. Whoever moved the champion meanwhile was first."""
+        """Look at the trial, and act where it is decided. Whoever moved the champion, ended the trial or
+        changed the rules meanwhile was first."""
         release = self._releases.settle()
         if release.trial is None:
             self._heard = None
@@ -52,18 +53,18 @@ class Releasing:
         fail = harm or (may_move and stated is Undecided.abort)
         ended = outcome in (Outcome.successful, Outcome.inconclusive)
         asks = found.reason if may_move and ended and not promote and not fail else None
-        self._note(trial, found, asks)
+        if not self._note(release, found, asks):
+            return
         if promote:
             self._registry.promote(trial.version, who=WHO, why=found.reason, instead_of=trial.baseline)
         elif fail:
             self._releases.end(WHO, found.reason, trial, "fail")
 
     def _watch(self, release: Release, trial: Trial, found: Verdict) -> None:
-        self._note(trial, found)
-        if release.rules.pinned:
+        if not self._note(release, found) or release.rules.pinned:
             return
         if found.outcome is Outcome.failed:
-            self._registry.roll_back(trial.baseline, who=WHO, why=found.reason)
+            self._registry.roll_back(trial.baseline, who=WHO, why=found.reason, instead_of=trial.version)
         elif time.time() >= trial.ends:
             self._releases.end(WHO, "nothing spoke against it", trial, "end")
 
@@ -81,9 +82,12 @@ class Releasing:
     def _replies(self, trial: Trial, version: str) -> Replies:
         return replies_of(read_served(self._redis, version).less(Sums(**trial.served[version])))
 
-    def _note(self, trial: Trial, found: Verdict, asks: str | None = None) -> None:
+    def _note(self, release: Release, found: Verdict, asks: str | None = None) -> bool:
+        """Keep what was found. Whether it may be acted on: the trial is still on, and by the same rules."""
         evidence: dict[str, Any] = {**found.as_dict(), "looked": time.time()}
-        self._releases.note(trial, evidence, asks)
+        assert release.trial is not None
+        now = self._releases.note(release.trial, evidence, asks)
+        return now.trial is not None and now.trial.key == release.trial.key and now.rules == release.rules
 
 
 def replies_of(sums: Sums) -> Replies:

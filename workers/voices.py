@@ -1,7 +1,8 @@
 """What raters said of the two versions of a trial, kept up with as it is said. Light; no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from redis import Redis
 
@@ -11,6 +12,7 @@ from serving.canary.lead import Voice
 from serving.releases import Trial
 
 BEFORE = 20_000  # events that tell how lenient a rater was
+PAGE = 500  # labels that are read at once, with their replies
 
 
 class Voices:
@@ -26,59 +28,79 @@ class Voices:
         self._trial = trial
         self._place = trial.place
         self._before = self._reader.thumbs_before(trial.place, BEFORE)
-        self._said: dict[Place, Said | None] = {}
+        self._said: dict[Place, Fact | None] = {}
 
     def read(self) -> list[Voice]:
         """One for each rater, the version beside its baseline."""
         until = self._reader.cursor()
         # What stood nowhere may have waited for its reply to be logged.
-        open_ones = [place for place, said in self._said.items() if said is None]
+        open_ones = [place for place, fact in self._said.items() if fact is None]
         places = list(dict.fromkeys([*open_ones, *self._reader.changed(self._place, until)]))
-        found = self._reader.standing(places)
-        self._said |= {place: found.get(place) for place in places}
+        for start in range(0, len(places), PAGE):
+            self._keep(places[start : start + PAGE])
         self._place = until
-        voices = heard(self._trial, filter(None, self._said.values()))
+        voices: dict[str, Voice] = {}
+        for fact in filter(None, self._said.values()):
+            voices[fact.rater] = with_fact(voices.get(fact.rater, Voice()), fact)
         return [replace(voice, before=self._before.get(rater, (0, 0))) for rater, voice in voices.items()]
 
+    def _keep(self, places: Sequence[Place]) -> None:
+        """What stands at these places now, as far as it counts."""
+        found = self._reader.standing(places)
+        for place in places:
+            said = found.get(place)
+            fact = None if said is None else fact_of(self._trial, said)
+            if said is None or fact is not None:
+                self._said[place] = fact
+            else:
+                self._said.pop(place, None)
 
-def heard(trial: Trial, said: Iterable[Said]) -> dict[str, Voice]:
-    """rater → what he said of the two."""
-    voices: dict[str, Voice] = {}
-    for one in said:
-        rater = one.label.rater
-        if one.label.source == "human" and one.a.created >= trial.started:
-            before = voices.get(rater, Voice())
-            if (after := _with(before, trial, one)) is not before:
-                voices[rater] = after
-    return voices
+
+class Fact(NamedTuple):
+    """What one label is to a voice: `says` is the field of `Voice` that it adds to, `up` of a thumb."""
+
+    rater: str
+    says: Literal["champion", "challenger", "wins", "losses", "ties"]
+    up: bool = False
 
 
-def _with(voice: Voice, trial: Trial, said: Said) -> Voice:
+def fact_of(trial: Trial, said: Said) -> Fact | None:
+    """None of what does not count."""
     label = said.label
+    if label.source != "human" or said.a.created < trial.started:
+        return None
     if isinstance(label, Comparison):
-        return _with_choice(voice, trial, said, label.winner)
-    if not said.a.routed:
-        return voice
-    up = label.rating is Thumb.up
-    if said.a.policy == trial.version:
-        return replace(voice, challenger=_one_more(voice.challenger, up))
-    if said.a.policy == trial.baseline:
-        return replace(voice, champion=_one_more(voice.champion, up))
-    return voice
+        return _choice(trial, said, label)
+    if not said.a.routed or said.a.policy not in (trial.version, trial.baseline):
+        return None
+    arm: Literal["champion", "challenger"] = "challenger" if said.a.policy == trial.version else "champion"
+    return Fact(label.rater, arm, label.rating is Thumb.up)
 
 
-def _with_choice(voice: Voice, trial: Trial, said: Said, winner: Winner) -> Voice:
+def _choice(trial: Trial, said: Said, label: Comparison) -> Fact | None:
     pair = said.pair
     if pair is None or pair.expires is None:  # not blind: the rater named the two
-        return voice
+        return None
     if {pair.policy_a, pair.policy_b} != {trial.version, trial.baseline}:
-        return voice
-    if winner in (Winner.tie, Winner.both_bad):
-        return replace(voice, ties=voice.ties + 1)
-    won = pair.policy_a if winner is Winner.a else pair.policy_b
-    if won == trial.version:
-        return replace(voice, wins=voice.wins + 1)
-    return replace(voice, losses=voice.losses + 1)
+        return None
+    if label.winner in (Winner.tie, Winner.both_bad):
+        return Fact(label.rater, "ties")
+    won = pair.policy_a if label.winner is Winner.a else pair.policy_b
+    return Fact(label.rater, "wins" if won == trial.version else "losses")
+
+
+def with_fact(voice: Voice, fact: Fact) -> Voice:
+    match fact.says:
+        case "champion":
+            return replace(voice, champion=_one_more(voice.champion, fact.up))
+        case "challenger":
+            return replace(voice, challenger=_one_more(voice.challenger, fact.up))
+        case "wins":
+            return replace(voice, wins=voice.wins + 1)
+        case "losses":
+            return replace(voice, losses=voice.losses + 1)
+        case "ties":
+            return replace(voice, ties=voice.ties + 1)
 
 
 def _one_more(thumbs: tuple[int, int], up: bool) -> tuple[int, int]:

@@ -41,6 +41,7 @@ class People:
     def __init__(self, store: FeedbackStore, seed: int, tags: tuple[str | None, ...] = TAGS) -> None:
         self._store, self._dice, self._tags = store, random.Random(seed), tags
         self._replies: list[Completion] = []
+        self._writing: list[Completion] = []
         self._pairs: list[Pair] = []
 
     async def begin(self) -> None:
@@ -52,6 +53,7 @@ class People:
     async def say(self, things: int) -> None:
         say = (
             self._reply,
+            self._end,
             self._pair,
             self._import,
             *3 * (self._rate, self._withdraw),
@@ -78,12 +80,22 @@ class People:
             created=self._time(),
             duration=1.0,
         )
-        if dice.random() < 0.5:
+        opened = dice.random() < 0.5
+        if opened:
             await self._store.open([Opened(reply.id, reply.policy, None, reply.created, tag)])
-        if dice.random() < 0.9 or not self._replies:
+        if dice.random() < 0.8 or not self._replies:
             await self._store.log([reply])
             self._replies.append(reply)
+        elif opened:
+            self._writing.append(reply)
         return reply
+
+    async def _end(self) -> None:
+        """A reply that was still being written, and may have been rated by then, is logged."""
+        if self._writing:
+            reply = self._writing.pop()
+            await self._store.log([reply])
+            self._replies.append(reply)
 
     async def _pair(self) -> None:
         one, two = self._dice.sample(self._replies, 2)
@@ -104,7 +116,7 @@ class People:
 
     async def _rate(self) -> None:
         rating = Rating(
-            completion_id=self._dice.choice(self._replies).id,
+            completion_id=self._dice.choice([*self._replies, *self._writing]).id,
             rater=self._dice.choice(RATERS),
             rating=self._dice.choice(list(Thumb)),
             reasons=self._dice.sample(REASONS, self._dice.randint(0, 2)),
@@ -115,7 +127,8 @@ class People:
 
     async def _withdraw(self) -> None:
         with suppress(NoRating):
-            await self._store.withdraw(self._dice.choice(self._replies).id, self._dice.choice(RATERS))
+            reply = self._dice.choice([*self._replies, *self._writing])
+            await self._store.withdraw(reply.id, self._dice.choice(RATERS))
 
     async def _compare(self) -> None:
         pair = self._dice.choice(self._pairs)

@@ -91,6 +91,12 @@ async def test_a_dry_run_looks_and_writes_nothing(store, redis):
     assert await store.bring_in([]) == []
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_line_that_stands_twice_is_new_once(store, dry_run):
+    lines = entries(THUMB, THUMB, PROMPT, PROMPT, PAIR, PAIR)
+    assert await store.bring_in(lines, dry_run) == [False, True] * 3
+
+
 async def test_imports_are_no_policy_version_even_when_people_judge_them(store, stats):
     """The counters are those of versions; who knows an imported reply's id may rate it all the same."""
     await store.bring_in(entries(PAIR))

@@ -232,7 +232,14 @@ def test_figures_are_for_viewers(client, filled):
 
 @pytest.mark.parametrize(
     "filters",
-    [{"since": "soon"}, {"source": "aliens"}, {"tag": ""}, {"versions": "v" * 3000}, {"since": -1}],
+    [
+        {"since": "soon"},
+        {"source": "aliens"},
+        {"tag": ""},
+        {"versions": "v" * 3000},
+        {"since": -1},
+        {"until": 9},
+    ],
 )
 def test_filters_that_cannot_be_are_refused(client, filters):
     answer = client.get("/v1/stats/dashboard", params=filters)

@@ -62,7 +62,13 @@ def comparison(winner: str, rater: str = "ann", at: float = TEN) -> Comparison:
 
 
 def in_hour(stats: Stats, policy: str, hour: float) -> Counts:
-    return dict(stats.hours(policy, hour, hour))[int(hour)]
+    return dict(stats.hours(policy, hour, hour + 1))[int(hour)]
+
+
+def test_a_stretch_ends_before_its_end(stats):
+    assert [start for start, _ in stats.hours("policy-v0", 0, 2 * HOUR)] == [0, HOUR]
+    assert [start for start, _ in stats.hours("policy-v0", 1, 2 * HOUR + 0.5)] == [0, HOUR, 2 * HOUR]
+    assert [start for start, _ in stats.days("policy-v0", 0, 2 * layout.DAY)] == [0, layout.DAY]
 
 
 async def test_completions_are_counted_once_however_often_they_are_sent(store, stats):
@@ -138,6 +144,25 @@ async def test_a_reply_that_has_begun_can_be_rated_and_knows_its_user(store, sta
     await store.open([opened("chatcmpl-1", "policy-v9", "eve")])
     assert await store.user_of("chatcmpl-1") == "ann"
     assert stats.policies() == {"policy-v1": Counts(completions=1, tokens=3, rated=1, up=1)}
+
+
+async def test_a_reply_that_is_rated_while_it_is_written_counts_as_rated_once_it_is_logged(store, stats):
+    await store.open([Opened("chatcmpl-1", "policy-v0", None, TEN)])
+    await store.rate(rating("chatcmpl-1", "up"))
+    assert stats.policies()["policy-v0"] == Counts(up=1)
+    await store.log([completion("chatcmpl-1")])
+    await store.log([completion("chatcmpl-1")])
+    assert stats.policies()["policy-v0"] == Counts(completions=1, tokens=3, rated=1, up=1)
+    await store.withdraw("chatcmpl-1", "ann")
+    assert stats.policies()["policy-v0"].rated == 0
+
+
+async def test_a_thumb_on_a_reply_that_was_never_logged_can_be_withdrawn_for_ever(store, stats, redis):
+    await store.open([Opened("chatcmpl-1", "policy-v0", None, TEN)])
+    await store.rate(rating("chatcmpl-1", "up"))
+    assert redis.ttl(layout.completion_key("chatcmpl-1")) == -1, "it does not expire any more"
+    await store.withdraw("chatcmpl-1", "ann")
+    assert stats.policies()["policy-v0"] == Counts()
 
 
 async def test_a_reply_that_never_ends_is_forgotten_but_a_logged_one_is_kept(store, redis):

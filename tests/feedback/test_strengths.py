@@ -69,6 +69,17 @@ def test_one_that_never_lost_is_finite():
     assert 2 < first.value - last.value < 4
 
 
+@pytest.mark.parametrize("games", [1, 3, 8])
+def test_one_that_never_lost_is_not_sure(games):
+    [first, last] = strengths({("a", "b"): Choices(a=games)})
+    for found in (first, last):
+        low, high = found.interval
+        assert low <= found.value <= high
+        assert high - low > 0.3
+    (low, _), (_, high) = first.interval, last.interval
+    assert games > 1 or low <= high, "one game decides nothing"
+
+
 def test_of_versions_that_never_met_the_larger_group_is_ranked():
     met = {("a", "b"): Choices(a=3, b=2), ("b", "c"): Choices(a=3, b=2), ("x", "y"): Choices(a=9, b=1)}
     assert {found.policy for found in strengths(met)} == {"a", "b", "c"}

@@ -201,3 +201,47 @@ def test_what_was_served_before_the_trial_is_not_held_against_it(releasing, rele
 
 def test_nothing_on_trial_is_nothing_to_do(releasing, releases):
     assert releasing.check().trial is None
+
+
+class Meanwhile(Raters):
+    """While raters are counted, somebody acts."""
+
+    def __init__(self, baseline: int, version: int, act) -> None:
+        super().__init__(baseline, version)
+        self._act = act
+
+    def read(self) -> list[Voice]:
+        self._act()
+        return super().read()
+
+
+@pytest.fixture
+def while_counting(monkeypatch):
+    def say(baseline: int, version: int, act) -> None:
+        monkeypatch.setattr("workers.releasing.Voices", lambda *_: Meanwhile(baseline, version, act))
+
+    return say
+
+
+def test_what_an_operator_aborts_meanwhile_is_not_promoted(releasing, releases, registry, while_counting):
+    releases.begin("policy-v1", "ann", "a test")
+    while_counting(5, 8, lambda: releases.end("ann", "no"))
+    assert releasing.check().trial is None
+    assert registry.aliases().champion == "policy-v0"
+
+
+def test_what_is_pinned_meanwhile_stays(releasing, releases, registry, while_counting):
+    releases.begin("policy-v1", "ann", "a test")
+    while_counting(5, 8, lambda: releases.set_rules("ann", "hold", {"pinned": True}))
+    releasing.check()
+    assert registry.aliases().champion == "policy-v0"
+
+
+def test_a_newer_promotion_is_not_rolled_back_for_the_harm_of_the_last(
+    releasing, releases, registry, while_counting
+):
+    registry.promote("policy-v1", who="ann", why="a test")
+    assert releases.settle().trial.kind == "watch"
+    while_counting(8, 5, lambda: registry.promote("policy-v2", who="ann", why="a newer one"))
+    releasing.check()
+    assert registry.aliases().champion == "policy-v2"

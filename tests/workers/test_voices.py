@@ -121,6 +121,21 @@ async def test_only_people_are_heard(store, voices):
     assert voices.read() == []
 
 
+async def test_what_does_not_count_is_not_kept(store, voices):
+    for number in range(3):
+        await rate(store, reply(f"other-{number}", "policy-v0"), "up")
+    await rate(store, reply("1", "policy-v2"), "up")
+    voices.read()
+    assert len(voices._said) == 1
+
+
+async def test_many_labels_are_read_page_by_page(store, voices, monkeypatch):
+    monkeypatch.setattr("workers.voices.PAGE", 2)
+    for number in range(5):
+        await rate(store, reply(f"{number}", "policy-v2"), "up")
+    assert voices.read() == [Voice(challenger=(5, 0))]
+
+
 async def test_a_thumb_that_came_before_its_reply_was_logged_is_not_lost(store, voices, redis):
     await store.open([Opened("1", "policy-v2", None, BEGAN + 1)])
     await store.rate(Rating(completion_id="1", rater="ann", rating="up", created=BEGAN + 2))
