@@ -200,6 +200,7 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         access_log=False,
+        forwarded_allow_ips=settings.proxies,
         timeout_graceful_shutdown=5,
         log_config=None,
     )

@@ -25,6 +25,10 @@ class ServingSettings(FeedbackSettings):
         default=None, description="The first operator key; else keys/operator is made"
     )
     session_hours: int = Field(default=168, ge=1, description="Hours that a browser stays signed in")
+    proxies: str = Field(
+        default="127.0.0.1",
+        description="Addresses of proxies whose `X-Forwarded-…` headers hold, comma separated",
+    )
     loaded_versions: int = Field(default=5, ge=2, description="Policy versions kept loaded on each engine")
     refresh: float = Field(
         default=2.0, gt=0, description="Seconds between looks at the registry and the engines"

@@ -164,3 +164,11 @@ def test_what_replies_are_like_is_summed_for_the_versions_that_chance_dealt_out(
     )
     assert failed.status_code == 502
     eventually(lambda: gateway.redis.hget("tw:served:policy-v1", "broken") == "1")
+
+
+def test_several_choices_of_one_request_are_one_reply(client, gateway):
+    canary(client, share=0.5)
+    body = {"model": "policy", "messages": MESSAGES, "user": "ann", "n": 4}
+    version = client.post("/v1/chat/completions", json=body).json()["model"]
+    eventually(lambda: gateway.redis.hget(f"tw:served:{version}", "replies") == "1")
+    assert gateway.redis.hget(f"tw:served:{version}", "whole") == "1"
