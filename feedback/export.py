@@ -43,9 +43,7 @@ def csv_head() -> str:
 
 
 def csv_line(said: Said) -> str:
-    label, a, b = said.label, said.a, said.b
-    if isinstance(label, Comparison) and label.winner is Winner.b and b is not None:
-        a, b = b, a
+    label, (a, b) = said.label, _winner_first(said)
     row = {
         **_about(said),
         "kind": "thumb" if isinstance(label, Rating) else "comparison",
@@ -81,11 +79,17 @@ def _pair_record(label: Comparison, a: Completion, b: Completion) -> dict[str, A
     return record
 
 
+def _winner_first(said: Said) -> tuple[Completion, Completion | None]:
+    """The reply that is rated or was chosen, and the other one of a pair; undecided, as they stood."""
+    label = said.label
+    if isinstance(label, Comparison) and label.winner is Winner.b and said.b is not None:
+        return said.b, said.a
+    return said.a, said.b
+
+
 def _about(said: Said) -> dict[str, Any]:
     """What both kinds of file say of a label, by the names of COLUMNS."""
-    label, a, b = said.label, said.a, said.b
-    if isinstance(label, Comparison) and label.winner is Winner.b and b is not None:
-        a, b = b, a
+    label, (a, b) = said.label, _winner_first(said)
     return {
         "policy": a.policy,
         "other_policy": b.policy if b else None,

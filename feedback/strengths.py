@@ -28,8 +28,9 @@ from feedback.tally import Choices, PairOf
 DRAWS = 200
 ALMOST_SURE = 0.95
 PRIOR = 0.5
-ENOUGH = 1e-3  # step of a strength below which the climb ends
-MOST_STEPS = 200
+ENOUGH = 1e-3  # step of a strength below which a draw's climb ends
+CLOSE = 1e-5  # … and that of what is shown; a version that wins hundreds to none climbs slowly
+MOST_STEPS = 5000
 EXACT = 200  # games up to which a binomial is drawn exactly; of more, by its normal approximation
 
 Games = tuple[tuple[str, str, float, float], ...]  # i, j, wins of i, wins of j
@@ -69,7 +70,7 @@ def _strengths(games: Games) -> tuple[Strength, ...]:
     place = {name: index for index, name in enumerate(names)}
     pairs = [(place[a], place[b], won + lost) for a, b, won, lost in games]
     climb = _Climb(len(names), pairs)
-    found = climb([won for _, _, won, _ in games], [0.0] * len(names))
+    found = climb([won for _, _, won, _ in games], [0.0] * len(names), CLOSE)
     dice = random.Random(0)
     # By the shares that are believed: by those that were seen, who won all games would always win all again.
     draws = [_Draw(won + lost, (won + PRIOR) / (won + lost + 2 * PRIOR), dice) for _, _, won, lost in games]
@@ -96,7 +97,7 @@ class _Climb:
         # The last one stays where it is: only differences matter.
         self._step = _inverse([row[:-1] for row in bound[:-1]])
 
-    def __call__(self, wins: Sequence[float], start: Sequence[float]) -> list[float]:
+    def __call__(self, wins: Sequence[float], start: Sequence[float], enough: float = ENOUGH) -> list[float]:
         thetas = list(start)
         games = [(i, j, n, won + PRIOR) for (i, j, n), won in zip(self._pairs, wins, strict=True)]
         for _ in range(MOST_STEPS):
@@ -109,7 +110,7 @@ class _Climb:
             steps = [sum(map(mul, row, slope)) for row in self._step]
             for i, step in enumerate(steps):
                 thetas[i] += step
-            if max(map(abs, steps)) < ENOUGH:
+            if max(map(abs, steps)) < enough:
                 break
         mean = sum(thetas) / len(thetas)
         return [theta - mean for theta in thetas]

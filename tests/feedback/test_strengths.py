@@ -80,6 +80,11 @@ def test_one_that_never_lost_is_not_sure(games):
     assert games > 1 or low <= high, "one game decides nothing"
 
 
+def test_hundreds_to_none_are_climbed_to_the_end():
+    [first, last] = strengths({("a", "b"): Choices(a=1000)})
+    assert first.value - last.value == pytest.approx(log(1000.5 / 0.5), abs=0.05)
+
+
 def test_of_versions_that_never_met_the_larger_group_is_ranked():
     met = {("a", "b"): Choices(a=3, b=2), ("b", "c"): Choices(a=3, b=2), ("x", "y"): Choices(a=9, b=1)}
     assert {found.policy for found in strengths(met)} == {"a", "b", "c"}
