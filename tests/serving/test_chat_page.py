@@ -209,6 +209,59 @@ def test_a_pair_may_be_skipped(page):
     expect(page.locator(".sides")).to_have_count(0)
 
 
+def test_a_choice_that_fails_keeps_what_was_filled_in(page):
+    compared(page)
+    page.get_by_text("Say why").click()
+    page.get_by_label("far better").check()
+    page.locator("#pair-comment").fill("the first one is kinder")
+    page.route(
+        "**/v1/comparisons", lambda route: route.fulfill(status=503, json={"error": {"message": "away"}})
+    )
+    page.get_by_role("button", name="A is better").click()
+    expect(page.locator("#banner")).to_contain_text("away")
+    expect(page.locator("#pair-comment")).to_have_value("the first one is kinder")
+    page.evaluate(
+        "window.dispatchEvent(new StorageEvent('storage', {key: Object.keys(localStorage).find("
+        "key => key.startsWith('thumbwheel:chat'))}))"
+    )
+    expect(page.locator("#pair-comment")).to_have_value("the first one is kinder")
+    expect(page.get_by_label("far better")).to_be_checked()
+    page.unroute("**/v1/comparisons")
+    with page.expect_request("**/v1/comparisons") as asked:
+        page.get_by_role("button", name="A is better").click()
+    assert (asked.value.post_data_json["comment"], asked.value.post_data_json["strength"]) == (
+        "the first one is kinder", 1,
+    )  # fmt: skip
+    expect(page.locator(".verdict")).to_be_visible()
+
+
+def test_a_choice_on_its_way_is_neither_given_twice_nor_skipped(page):
+    compared(page)
+    waiting = []
+    page.route("**/v1/comparisons", lambda route: waiting.append(route))
+    page.locator("body").press("1")
+    page.locator("body").press("2")
+    page.get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("form", name="Your choice")).to_be_visible()
+    eventually(lambda: page.wait_for_timeout(50) or waiting)
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    expect(page.locator(".verdict")).to_contain_text("You preferred A")
+    expect(page.locator(".turn.reply")).to_have_count(1)
+
+
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(page, model):
+    model.reply, model.delay = "word " * 500, 0.02
+    ask(page)
+    expect(page.locator(".writing")).to_contain_text("word word")
+    page.get_by_role("button", name="Delete: What is the capital").click()
+    page.locator("#remove").get_by_role("button", name="Delete").click()
+    expect(page.locator("#list")).to_contain_text("will be listed here")
+    page.wait_for_timeout(300)  # the reply that was stopped ends in this time
+    page.reload()
+    expect(page.locator("#list")).to_contain_text("will be listed here")
+
+
 def test_what_is_hostile_is_text_everywhere(page, model):
     model.reply = f"{HOSTILE}\n\n```\n{HOSTILE}\n```"
     answered(page, HOSTILE)

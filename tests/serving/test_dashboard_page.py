@@ -15,6 +15,7 @@ from feedback.caller import Role
 from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
 from tests.conftest import Gateway, chat
 from tests.crowd import Crowd
+from tests.servers import eventually
 
 __all__ = ["chromium"]
 
@@ -126,6 +127,28 @@ def test_a_time_of_ones_own(page, filled):
     expect(page.locator("#approval .nothing")).to_be_visible()
     expect(page).to_have_url(f"{filled.url}/dashboard?range=custom&from=2020-01-01&to=2020-01-02")
     assert card(page, "Approval") == "–"  # noqa: RUF001
+
+
+def test_an_end_needs_a_beginning(page):
+    choice(page, "Time").select_option("custom")
+    choice(page, "To").fill("2026-01-31")
+    assert page.locator("[name=from]").evaluate("field => field.validationMessage") == "Say from when, too."
+    with page.expect_request("**/v1/stats/dashboard*") as asked:
+        choice(page, "From").fill("2026-01-01")
+    assert "since=1767225600&until=1769904000" in asked.value.url, "by UTC days"
+    expect(page.locator("#live")).to_contain_text("Live")
+
+
+def test_it_listens_again_after_an_answer_that_is_an_error(page):
+    tried = []
+
+    def refuse(route):
+        tried.append(route)
+        route.fulfill(status=503, body="")
+
+    page.route("**/v1/stats/live", refuse)
+    page.reload()
+    eventually(lambda: page.wait_for_timeout(200) or len(tried) > 1, 20)
 
 
 def test_a_comment_leads_to_its_conversation(page, filled):

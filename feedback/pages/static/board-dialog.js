@@ -25,15 +25,19 @@ export const openPair = (id) =>
     return [...(asked ? messages(asked) : []), el("div", { class: "sides" }, side("Left", pair.a), side("Right", pair.b)), ...labels("Choices", pair.data)];
   });
 
+let opened = 0; // how often it was opened: a late answer is not for the next one
+
 async function open(title, load) {
+  const mine = ++opened;
   find("#conversation-title").textContent = title;
   const body = find("#conversation-body");
   body.replaceChildren(el("p", { class: "soft" }, "Loading …"));
   dialog.showModal();
   try {
-    body.replaceChildren(...(await load()));
+    const parts = await load();
+    if (mine === opened) body.replaceChildren(...parts);
   } catch (error) {
-    body.replaceChildren(el("p", { class: "note bad" }, error.message));
+    if (mine === opened) body.replaceChildren(el("p", { class: "note bad" }, error.message));
   }
 }
 

@@ -5,6 +5,7 @@ import { el, find, findAll } from "./dom.js";
 const DAY = 86400;
 const RANGES = { "1d": 1, "7d": 7, "30d": 30, "90d": 90 };
 const USUAL = "30d";
+const WEEK = 7; // days that are counted by hours
 
 export class Filters {
   constructor(form, changed) {
@@ -27,7 +28,11 @@ export class Filters {
     this.chosen = new Set(findAll("input:checked", find("#versions")).map((box) => box.value));
     this.tag = this.form.tag.value;
     this.remember();
-    then();
+    const { range, from, to } = this.form;
+    const headless = range.value === "custom" && to.value && !from.value;
+    from.setCustomValidity(headless ? "Say from when, too." : "");
+    if (headless) from.reportValidity();
+    else then();
   }
 
   clear(then) {
@@ -63,10 +68,13 @@ export class Filters {
   query() {
     const query = new URLSearchParams();
     const { range, from, to, source } = this.form;
-    const days = RANGES[range.value];
-    if (days) query.set("since", Math.floor(Date.now() / 1000 - days * DAY));
-    if (range.value === "custom" && from.value) query.set("since", seconds(from.value));
-    if (range.value === "custom" && to.value) query.set("until", seconds(to.value) + DAY);
+    const back = RANGES[range.value];
+    if (back) query.set("since", Math.floor(Date.now() / 1000 - back * DAY));
+    if (range.value === "custom" && from.value) {
+      const at = days(from.value, to.value) > WEEK ? inUtc : here; // a longer time is counted by UTC days
+      query.set("since", at(from.value, 0));
+      if (to.value) query.set("until", at(to.value, 1));
+    }
     if (this.chosen.size) query.set("versions", [...this.chosen].join(","));
     if (this.tag) query.set("tag", this.tag);
     if (source.value) query.set("source", source.value);
@@ -95,8 +103,16 @@ function renew(parent, names, make) {
   parent.replaceChildren(...names.map(make));
 }
 
-// A day of the calendar here, as Unix seconds.
-function seconds(day) {
-  const [year, month, date] = day.split("-").map(Number);
-  return Math.floor(new Date(year, month - 1, date).getTime() / 1000);
-}
+// The beginning of a day of the calendar and of a number of days after it, here or in UTC, as Unix seconds.
+const parts = (day) => day.split("-").map(Number);
+const here = (day, after) => {
+  const [year, month, date] = parts(day);
+  return Math.floor(new Date(year, month - 1, date + after).getTime() / 1000);
+};
+const inUtc = (day, after) => {
+  const [year, month, date] = parts(day);
+  return Date.UTC(year, month - 1, date + after) / 1000;
+};
+
+// How many days two days span, both of them counted; until today where the last one is open.
+const days = (from, to) => ((to ? inUtc(to, 1) : Date.now() / 1000) - inUtc(from, 0)) / DAY;

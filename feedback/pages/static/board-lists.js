@@ -8,11 +8,13 @@ const MOST_REASONS = 12;
 
 export function showReasons(parent, reasons) {
   if (reasons.length === 0) return nothing(parent, "Nobody ticked a reason in this selection.");
-  const rows = reasons.slice(0, MOST_REASONS).map((row) => ({
+  // Given with a tie, a reason speaks for neither.
+  const sides = reasons.map((row) => ({
     reason: row.reason,
     good: (row.up ?? 0) + (row.chosen ?? 0),
     bad: (row.down ?? 0) + (row.both_bad ?? 0),
   }));
+  const rows = sides.filter((row) => row.good + row.bad > 0).slice(0, MOST_REASONS);
   const most = Math.max(1, ...rows.flatMap((row) => [row.good, row.bad]));
   parent.replaceChildren(
     el(

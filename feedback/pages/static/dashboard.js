@@ -9,6 +9,7 @@ import { showComments, showRaters, showReasons } from "./board-lists.js";
 import { Filters } from "./board-filters.js";
 
 const PAUSE = 2000; // milliseconds between two looks at the most
+const AGAIN = 5000; // milliseconds until what failed is tried again
 const filters = new Filters(find("#filters"), refresh);
 let asking = null;
 let last = 0;
@@ -18,13 +19,16 @@ async function refresh() {
   asking?.abort();
   const mine = (asking = new AbortController());
   last = Date.now();
+  const query = filters.query();
+  for (const format of ["csv", "jsonl"]) find(`#download-${format}`).href = `/v1/stats/export?format=${format}&${query}`;
   try {
-    const figures = await get(`/v1/stats/dashboard?${filters.query()}`, { signal: mine.signal });
+    const figures = await get(`/v1/stats/dashboard?${query}`, { signal: mine.signal });
     show(figures);
   } catch (error) {
     if (error.name === "AbortError") return;
     say(`Not up to date: ${error.message}`, false);
     find("#loading").textContent = error.message;
+    if (error.status !== 401 && error.status !== 400) later(soon);
   }
 }
 
@@ -36,9 +40,9 @@ function show(figures) {
   find("#board").hidden = empty;
   find("#filters").hidden = empty;
   filters.offer(figures);
-  find("#download-csv").href = `/v1/stats/export?format=csv&${filters.query()}`;
-  find("#download-jsonl").href = `/v1/stats/export?format=jsonl&${filters.query()}`;
-  say(`Live, as of ${moment(Date.now() / 1000)}`, true);
+  const asked = Number(new URLSearchParams(filters.query()).get("since") ?? Infinity);
+  const cut = figures.since > asked ? `; figures go back to ${moment(figures.since)}, downloads further` : "";
+  say(`Live, as of ${moment(Date.now() / 1000)}${cut}`, true);
   if (empty) return;
   showCards(find("#cards"), figures);
   drawCharts(figures);
@@ -66,9 +70,23 @@ function soon() {
 let stream = null;
 
 function listen() {
-  stream ??= new EventSource("/v1/stats/live");
-  stream.addEventListener("change", soon);
-  stream.addEventListener("error", () => say("Not live: the service cannot be reached", false));
+  if (stream) return;
+  const mine = (stream = new EventSource("/v1/stats/live"));
+  mine.addEventListener("change", soon);
+  mine.addEventListener("error", () => {
+    // The browser opens it again where it was cut off, as it is every few minutes; after an answer that is an
+    // error it does not.
+    if (mine.readyState === EventSource.CLOSED && stream === mine) {
+      stream = null;
+      soon(); // says what is wrong
+      later(listen);
+    } else later(() => mine === stream && mine.readyState !== EventSource.OPEN && say("Not live: the service cannot be reached", false));
+  });
+}
+
+// Once more in a while, if somebody still looks.
+function later(work) {
+  setTimeout(() => document.hidden || work(), AGAIN);
 }
 
 function pause() {

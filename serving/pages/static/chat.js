@@ -148,13 +148,15 @@ const act = {
     }),
   thumb: (reply, name) =>
     trying(async () => {
+      const conversation = current;
       const before = reply.rating;
       if (before?.rating === name) {
         if (hasDetails(before)) act.details(reply);
         else await withdraw(reply);
       } else {
         await rate(reply, { rating: name, comment: before?.comment, correction: before?.correction });
-        if (name === "down") act.details(reply);
+        // Who has gone on to another conversation by then is not asked about this one.
+        if (name === "down" && conversation === current) act.details(reply);
       }
       say(reply.rating ? "The rating is saved." : "The rating is withdrawn.");
     }),
@@ -164,11 +166,13 @@ const act = {
     say("Copied.");
   },
   choose: async (turn, choice) => {
+    if (talk.chooses(turn)) return;
     await trying(() => talk.choose(current, turn, choice));
     say(find(".verdict")?.textContent ?? "");
     focusMessage();
   },
   skip: (turn) => {
+    if (talk.chooses(turn)) return;
     talk.skip(current, turn);
     talk.reply(current, watch);
     focusMessage();
@@ -228,7 +232,7 @@ stopButton.addEventListener("click", () => {
 });
 message.addEventListener("input", () => conversations.saveDraft(current, message.value));
 message.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") {
+  if (event.key === "Escape" && !event.isComposing) {
     if (talk.runs(current)) talk.stop(current);
     else thread.step(0);
   } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -239,10 +243,15 @@ message.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && event.target !== message && !find("dialog[open]")) talk.stop(current);
 });
+// Another tab has written. What is being written to here is this tab's.
 window.addEventListener("storage", (event) => {
-  if (talk.runs(current) || !conversations.forget(event.key)) return;
-  current = conversations.open(current.id) ?? current;
-  renderAll();
+  const id = conversations.idOf(event.key);
+  if (!id || talk.runs({ id })) return;
+  conversations.forget(id);
+  if (id === current.id) {
+    current = conversations.open(id) ?? current;
+    renderAll();
+  } else renderList(current, { open });
 });
 document.addEventListener("browserfull", () =>
   tell("This browser has no room left for conversations: delete some, or this one is not kept."),

@@ -53,6 +53,7 @@ export function saveDraft(conversation, text) {
 }
 
 function store(conversation) {
+  if (conversation.gone) return; // a reply or a rating was still under way when it was deleted
   loaded.set(conversation.id, conversation);
   try {
     localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
@@ -61,7 +62,13 @@ function store(conversation) {
   }
 }
 
-export function remove(conversation) {
+// For good: nothing that is still under way brings it back.
+export function discard(conversation) {
+  conversation.gone = true;
+  remove(conversation);
+}
+
+function remove(conversation) {
   loaded.delete(conversation.id);
   localStorage.removeItem(PREFIX + conversation.id);
 }
@@ -90,9 +97,8 @@ export function messages(conversation, turns = conversation.turns) {
   });
 }
 
-// Another tab may have changed one: read it again from the browser's store.
-export function forget(key) {
-  if (!key?.startsWith(PREFIX)) return false;
-  loaded.delete(key.slice(PREFIX.length));
-  return true;
-}
+// The conversation that a key of the browser's store is about, if any.
+export const idOf = (key) => (key?.startsWith(PREFIX) ? key.slice(PREFIX.length) : null);
+
+// Another tab has changed it: it is read again from the browser's store.
+export const forget = (id) => loaded.delete(id);

@@ -119,7 +119,8 @@ export class Acts {
   }
 
   rules() {
-    const { mode, share: part, canary, undecided, watch } = this.feed.known.release.rules;
+    const before = this.feed.known.release.rules; // what is not touched here stays as others set it meanwhile
+    const { mode, share: part, canary, undecided, watch } = before;
     this.#ask({
       title: "Change the rules",
       says: [],
@@ -131,7 +132,7 @@ export class Acts {
         watch: hours(watch),
       }),
       action: "Change the rules",
-      send: ({ reason, fields }) => post("/v1/release", { reason, ...changes(this.feed.known.release.rules, fields) }),
+      send: ({ reason, fields }) => post("/v1/release", { reason, ...changes(before, fields) }),
       told: "The rules are changed.",
     });
   }

@@ -10,6 +10,7 @@ const NAMES = "title says fields reason optional error cancel send".split(" ");
 const parts = Object.fromEntries(NAMES.map((name) => [name, find(`#ask-${name}`)]));
 const drafts = new Map(); // title → reason
 let asked = null;
+let busy = false; // what was asked for is on its way: the dialog stays until it is known how that went
 
 // `says`: sentences; `fields`: elements of the form; `send({reason, fields})` does it, and throws an ApiError
 // where it could not; `done(answer)` is called after the dialog is gone.
@@ -44,6 +45,7 @@ export function fieldsOf(template, values) {
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (busy) return;
   const { title, send, done } = asked;
   const reason = parts.reason.value.trim();
   if (!reason && parts.reason.required) {
@@ -52,7 +54,7 @@ form.addEventListener("submit", async (event) => {
     parts.reason.focus();
     return;
   }
-  set(parts.send, { disabled: true, "aria-busy": "true" });
+  wait(true);
   try {
     const answer = await send({ reason: reason || null, fields: Object.fromEntries(new FormData(form)) });
     drafts.delete(title);
@@ -63,8 +65,18 @@ form.addEventListener("submit", async (event) => {
     parts.error.textContent = error.message;
     parts.error.hidden = false;
   } finally {
-    set(parts.send, { disabled: false, "aria-busy": null });
+    wait(false);
   }
+});
+
+function wait(on) {
+  busy = on;
+  set(parts.send, { disabled: on, "aria-busy": on ? "true" : null });
+  set(parts.cancel, { disabled: on });
+}
+
+dialog.addEventListener("cancel", (event) => {
+  if (busy) event.preventDefault();
 });
 dialog.addEventListener("close", () => {
   drafts.set(asked.title, parts.reason.value);

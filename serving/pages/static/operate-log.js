@@ -38,8 +38,8 @@ export class Log {
     } catch (error) {
       this.title.textContent = error.message;
       this.text.hidden = true;
-      // There is no log here to wait for; what else failed may go better the next time.
-      this.over = error.status === 404;
+      // A job that runs may have its folder only in a moment, and what else failed may go better the next time.
+      this.over = error.status === 404 && last;
     }
   }
 

@@ -67,6 +67,8 @@ dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
 });
 
+let opened = 0; // how often a version was opened: a late answer is not for the next one
+
 // Show one version in full; `acts` are done from there.
 export async function openVersion(id, known, acts) {
   const kind = id.startsWith("reward-") ? "rewards" : "policies";
@@ -74,12 +76,14 @@ export async function openVersion(id, known, acts) {
   find("#version-title").textContent = id;
   body.replaceChildren(el("p", { class: "soft" }, "Loading …"));
   dialog.showModal();
+  const mine = ++opened;
   try {
     const version = await get(`/v1/${kind}/${encodeURIComponent(id)}`);
+    if (mine !== opened) return;
     const shown = kind === "policies" ? [...policy(version, known, acts)] : [reward(version)];
     body.replaceChildren(...shown, ...plots(version, kind), raw(version.metrics));
   } catch (error) {
-    body.replaceChildren(el("p", { class: "note bad" }, error.message));
+    if (mine === opened) body.replaceChildren(el("p", { class: "note bad" }, error.message));
   }
 }
 

@@ -40,7 +40,7 @@ function why(reasons, comment) {
 function choiceForm(choose, skip) {
   const strength = chips("How much better?", strengthChips());
   const reasons = chips("What decided it?", reasonChips("up", [], "pair-reason"));
-  const comment = el("textarea", { id: "pair-comment", rows: 2, maxlength: 20000 });
+  const comment = el("textarea", { id: "pair-comment", "data-focus": "pair-comment", rows: 2, maxlength: 20000 });
   const pick = ([key, winner, label]) => {
     const decides = winner === "a" || winner === "b";
     const said = () => ({
@@ -63,19 +63,29 @@ function choiceForm(choose, skip) {
   );
 }
 
-// A pair that waits for its choice: `act.choose(choice)`, `act.skip()`.
+let opened = null; // {id, element, act} of the pair that waits for its choice
+
+// A pair that waits for its choice: `act.choose(choice)`, `act.skip()`. It is built once, so that what is filled
+// in stays when the conversation is drawn again.
 export function openPair(turn, act) {
+  if (opened?.id === turn.id) {
+    opened.act = act;
+    return opened.element;
+  }
+  const pair = { id: turn.id, act, element: null };
   const sides = ["a", "b"].map((side) => {
     const name = `Answer ${side.toUpperCase()}`;
     return el("article", { class: "card", "aria-label": name }, el("h3", {}, name), prose(turn[side].text));
   });
-  return el(
+  pair.element = el(
     "section",
-    { class: "turn pair", tabindex: "-1", "aria-label": "Two answers" },
+    { class: "turn pair", tabindex: "-1", "aria-label": "Two answers", "data-focus": "pair" },
     el("h2", { class: "unseen" }, "Two answers"),
     el("div", { class: "sides" }, sides),
-    choiceForm(act.choose, act.skip),
+    choiceForm((choice) => pair.act.choose(choice), () => pair.act.skip()),
   );
+  opened = pair;
+  return pair.element;
 }
 
 function verdict({ winner }, replies) {

@@ -88,7 +88,8 @@ for (const thumb of ["up", "down"]) {
   parts[thumb].addEventListener("click", () => showThumb(thumb));
 }
 parts.copy.addEventListener("click", () => {
-  parts.correction.value = opened.reply.text;
+  // What is written there already is not thrown away.
+  if (!parts.correction.value.trim()) parts.correction.value = opened.reply.text;
   parts.correction.focus();
 });
 // What had the focus may have been built again since: it is found by its name.

@@ -15,10 +15,13 @@ let chosen = null; // the conversation that a dialog is about
 function row(conversation, current, act) {
   const isCurrent = conversation === current;
   const { title } = conversation;
-  const tool = (picture, label, onclick) =>
-    button({ class: "icon", "aria-label": `${label}: ${title}`, title: label, onclick }, icon(picture));
+  const focus = (name) => `${name}:${conversation.id}`;
+  const tool = (picture, label, onclick) => {
+    const names = { "aria-label": `${label}: ${title}`, title: label, "data-focus": focus(picture) };
+    return button({ class: "icon", ...names, onclick }, icon(picture));
+  };
   const open = () => act.open(conversation);
-  const pick = { class: "pick", "aria-current": isCurrent ? "true" : null, onclick: open };
+  const pick = { class: "pick", "aria-current": isCurrent ? "true" : null, "data-focus": focus("pick"), onclick: open };
   return el(
     "li",
     { class: isCurrent ? "current" : null },
@@ -33,9 +36,11 @@ function row(conversation, current, act) {
 }
 
 export function renderList(current, act) {
+  const focus = document.activeElement?.dataset?.focus;
   const rows = conversations.all().map((conversation) => row(conversation, current, act));
   const none = "Your conversations will be listed here. They stay in this browser.";
   list.replaceChildren(...(rows.length ? rows : [el("li", { class: "none" }, none)]));
+  if (focus && document.activeElement === document.body) find(`[data-focus="${focus}"]`, list)?.focus();
 }
 
 function ask(dialog, conversation) {
@@ -75,9 +80,11 @@ export function wireSidebar(act) {
     conversations.rename(chosen, name.value.trim() || chosen.title);
     act.changed();
   });
-  rename.addEventListener("close", () => (find(".current .pick", list) ?? find("#new")).focus());
+  for (const dialog of [rename, remove]) {
+    dialog.addEventListener("close", () => (find(".current .pick", list) ?? find("#new")).focus());
+  }
   remove.addEventListener("submit", () => {
-    conversations.remove(chosen);
+    conversations.discard(chosen);
     act.removed(chosen);
   });
 }

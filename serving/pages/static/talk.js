@@ -10,9 +10,11 @@ const SAVE_EVERY = 1000; // milliseconds between two savings of a reply that is 
 
 const running = new Map(); // conversation id → {controller, kind, reply}
 const failures = new Map(); // conversation id → {message, kind}
+const choosing = new Set(); // ids of pairs whose choice is on its way
 
 export const runs = (conversation) => running.get(conversation.id) ?? null;
 export const failure = (conversation) => failures.get(conversation.id) ?? null;
+export const chooses = (turn) => choosing.has(turn.id);
 export const stop = (conversation) => running.get(conversation.id)?.controller.abort();
 
 const last = (conversation) => conversation.turns.at(-1);
@@ -112,7 +114,13 @@ export function pair(conversation, watch) {
 // The choice of a blind pair: `choice` has winner, strength, reasons, comment. Then the conversation goes on
 // with the reply that was preferred, and the versions are known. Throws ApiError; then the pair stays open.
 export async function choose(conversation, turn, choice) {
-  const said = await post("/v1/comparisons", { pair_id: turn.id, ...choice, user });
+  choosing.add(turn.id);
+  let said;
+  try {
+    said = await post("/v1/comparisons", { pair_id: turn.id, ...choice, user });
+  } finally {
+    choosing.delete(turn.id);
+  }
   const replies = ["a", "b"].map((side) => ({
     ...turn[side],
     id: said[side].completion_id,
@@ -124,12 +132,16 @@ export async function choose(conversation, turn, choice) {
     shown: said.winner === "b" ? 1 : 0,
     comparison: { winner: said.winner, strength: said.strength },
   };
-  conversation.turns.splice(conversation.turns.indexOf(turn), 1, chosen);
-  save(conversation);
+  put(conversation, turn, chosen);
 }
 
 // Leave a pair unanswered: the message waits for one plain reply.
-export function skip(conversation, turn) {
-  conversation.turns.splice(conversation.turns.indexOf(turn), 1);
+export const skip = (conversation, turn) => put(conversation, turn);
+
+// Something in the place of a pair, or nothing.
+function put(conversation, pair, ...instead) {
+  const place = conversation.turns.findIndex((turn) => turn.role === "pair" && turn.id === pair.id);
+  if (place < 0) return;
+  conversation.turns.splice(place, 1, ...instead);
   save(conversation);
 }
