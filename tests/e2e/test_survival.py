@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.stack import Stack, ask
+from tests.servers import eventually
 
 
 def test_killed_valkey_loses_nothing_that_was_acknowledged(stack, api):
@@ -28,6 +29,8 @@ def test_killed_valkey_loses_nothing_that_was_acknowledged(stack, api):
 def test_everything_survives_down_and_up(stack: Stack, api):
     rated = ask(api, "Rate me.", max_tokens=4)["id"]
     api.post("/v1/feedback", json={"completion_id": rated, "rating": "up"}).raise_for_status()
+    # It counts as rated once it is logged, which is a moment after it is answered.
+    eventually(lambda: api.get(f"/v1/completions/{rated}").json().get("reply") is not None)
     before = _everything(stack, rated)
     assert before["policies"]["data"]
     stack.down()
