@@ -219,11 +219,13 @@ def test_a_choice_that_fails_keeps_what_was_filled_in(page):
     )
     page.get_by_role("button", name="A is better").click()
     expect(page.locator("#banner")).to_contain_text("away")
+    page.get_by_label("far better").focus()
     expect(page.locator("#pair-comment")).to_have_value("the first one is kinder")
     page.evaluate(
         "window.dispatchEvent(new StorageEvent('storage', {key: Object.keys(localStorage).find("
         "key => key.startsWith('thumbwheel:chat'))}))"
     )
+    expect(page.get_by_label("far better")).to_be_focused()
     expect(page.locator("#pair-comment")).to_have_value("the first one is kinder")
     expect(page.get_by_label("far better")).to_be_checked()
     page.unroute("**/v1/comparisons")
@@ -260,6 +262,57 @@ def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(page,
     page.wait_for_timeout(300)  # the reply that was stopped ends in this time
     page.reload()
     expect(page.locator("#list")).to_contain_text("will be listed here")
+
+
+def test_a_rating_on_its_way_does_not_bring_back_what_is_deleted(page):
+    answered(page)
+    waiting = []
+    page.route("**/v1/feedback", lambda route: waiting.append(route))
+    page.get_by_role("button", name="Good answer").click()
+    page.get_by_role("button", name="Delete: What is the capital").click()
+    page.locator("#remove").get_by_role("button", name="Delete").click()
+    eventually(lambda: page.wait_for_timeout(50) or waiting)
+    with page.expect_response("**/v1/feedback"):
+        waiting[0].continue_()
+    expect(page.get_by_role("status")).to_have_text("The rating is saved.")
+    expect(page.locator("#list")).to_contain_text("will be listed here")
+
+
+def test_two_tabs_keep_what_either_has_written(page, model):
+    answered(page, "First question")
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator(".turn-end")).to_have_count(1)
+    page.get_by_role("button", name="New conversation").click()
+    model.reply, model.delay = "word " * 500, 0.02
+    ask(page, "Second question")
+    expect(page.locator(".writing")).to_contain_text("word word")
+    ask(other, "From the other tab")
+    expect(other.locator(".writing")).to_contain_text("word word")
+    for tab in (other, page):
+        tab.get_by_role("button", name="Stop").click()
+        expect(tab.get_by_role("button", name="Stop")).to_be_hidden()
+    model.reply, model.delay = "Short.", 0.0
+    page.get_by_role("button", name="First question", exact=True).click()
+    expect(page.locator(".said")).to_have_count(2)
+    waiting = []
+    page.route("**/v1/feedback", lambda route: waiting.append(route))
+    page.get_by_role("button", name="Good answer").first.click()
+    answered(other, "And once more")
+    expect(page.locator(".said")).to_have_count(3)
+    waiting[0].continue_()
+    expect(page.get_by_role("button", name="Good answer").first).to_have_attribute("aria-pressed", "true")
+    expect(other.get_by_role("button", name="Good answer").first).to_have_attribute("aria-pressed", "true")
+    expect(other.locator(".said")).to_have_count(3)
+
+
+def test_the_focus_stays_in_the_list_while_an_answer_comes(page, model):
+    answered(page, "First question")
+    model.reply, model.delay = "slow " * 20, 0.05
+    ask(page, "Second question")
+    page.get_by_role("button", name="Rename: First question").focus()
+    expect(page.locator(".turn-end")).to_have_count(2)
+    expect(page.get_by_role("button", name="Rename: First question")).to_be_focused()
 
 
 def test_what_is_hostile_is_text_everywhere(page, model):

@@ -139,6 +139,36 @@ def test_an_end_needs_a_beginning(page):
     expect(page.locator("#live")).to_contain_text("Live")
 
 
+def test_a_time_that_is_cut_is_said_to_be(page):
+    choice(page, "Time").select_option("custom")
+    choice(page, "From").fill("2020-01-01")
+    expect(page.locator("#live")).to_contain_text("figures go back to")
+
+
+def test_a_day_of_ones_own_ends_with_it_where_clocks_change(chromium, filled):
+    with signed_in(chromium, filled, timezone_id="Europe/Berlin") as page:
+        opened(page, filled, "?range=custom&from=2026-03-29")
+        with page.expect_request("**/v1/stats/dashboard*") as asked:
+            choice(page, "To").fill("2026-03-29")
+        assert "since=1774738800&until=1774821600" in asked.value.url, "23 hours"
+
+
+def test_a_late_answer_does_not_fill_the_next_dialog(page):
+    waiting = []
+    page.route("**/v1/completions/*", lambda route: waiting.append(route))
+    openers = page.get_by_role("button", name="Open the conversation")
+    openers.nth(0).click()
+    page.keyboard.press("Escape")
+    openers.nth(1).click()
+    eventually(lambda: page.wait_for_timeout(50) or len(waiting) == 2)
+    with page.expect_response("**/v1/completions/*"):
+        waiting[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#conversation-body")).to_have_text("Loading …")
+    waiting[1].continue_()
+    expect(page.locator("#conversation-body .said")).to_have_count(2)
+
+
 def test_it_listens_again_after_an_answer_that_is_an_error(page):
     tried = []
 

@@ -270,6 +270,66 @@ def test_rules_are_changed_with_a_reason_and_only_what_differs(page, lively):
     expect(page.locator("#audit")).to_contain_text("mode: auto → ask_first, canary: 604800 → 129600")
 
 
+def test_rules_that_another_operator_changed_meanwhile_stay(page, lively):
+    page.get_by_role("button", name="Change the rules").click()
+    page.get_by_label("What becomes of a version").select_option("ask_first")
+    with lively.client() as client:
+        client.post("/v1/release", json={"undecided": "promote", "reason": "another's"})
+    expect(page.locator("#rules")).to_contain_text("it is promoted")
+    confirm(page, "Change the rules", "mine")
+    expect(page.locator("#rules")).to_contain_text("ask_first")
+    expect(page.locator("#rules")).to_contain_text("it is promoted")
+
+
+def test_an_action_is_asked_for_once_and_leaves_the_next_dialog_alone(page):
+    waiting = []
+    page.route("**/v1/learning", lambda route: waiting.append(route))
+    page.get_by_role("button", name="Pause learning").click()
+    dialog = page.locator("#ask")
+    dialog.get_by_label("Reason").fill("odd labels")
+    for _ in range(2):
+        page.keyboard.press("Control+Enter")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("button", name="Cancel")).to_be_disabled()
+    page.evaluate("document.querySelector('#ask').close()")  # as a browser does at a second Escape
+    page.get_by_role("button", name="Start a job").click()
+    dialog.get_by_label("Reason").fill("the next one")
+    assert len(waiting) == 1
+    waiting[0].continue_()
+    expect(page.get_by_role("status")).to_have_text("Learning is paused.")
+    expect(dialog).to_contain_text("Start a job")
+    expect(dialog.get_by_label("Reason")).to_have_value("the next one")
+
+
+def test_more_jobs_than_a_page_holds_and_one_that_is_older_are_followed(page, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    old = page.get_by_role("article", name=worker.job.id)
+    worker.stage("01-snapshot", 0.25, "begun", "")
+    expect(old).to_contain_text("25 %")
+    for _ in range(10):
+        lively.jobs.create(Kind.reward, by="test")
+        page.wait_for_timeout(250)
+    expect(page.locator(".job")).to_have_count(11)
+    worker.end(state="done", progress=1.0)
+    expect(old.get_by_role("progressbar")).to_have_count(0)
+    for _ in range(11):
+        lively.jobs.create(Kind.reward, by="test")
+    expect(page.locator(".job")).to_have_count(10)
+    expect(page.get_by_role("button", name="Older jobs")).to_be_visible()
+
+
+def test_times_of_yesterday_say_so(chromium, lively):
+    with signed_in(chromium, lively) as page:
+        page.clock.install()
+        page.goto(lively.url + "/operate")
+        made = page.locator("#audit time").first
+        expect(made).to_have_text(re.compile(r"^\d\d:\d\d( [AP]M)?$"))
+        page.clock.fast_forward("24:00:00")
+        expect(made).to_have_text(re.compile(r", \d\d:\d\d"))
+
+
 def test_learning_is_paused_and_resumed_and_a_job_is_cancelled(page, lively):
     page.get_by_role("button", name="Pause learning").click()
     confirm(page, "Pause learning", "odd labels")

@@ -7,11 +7,9 @@ export const user = meta("user");
 
 // What went wrong, in words for people. `status` is 0 where there was no answer at all.
 export class ApiError extends Error {
-  constructor(message, status, code = null, param = null) {
+  constructor(message, status) {
     super(message);
     this.status = status;
-    this.code = code;
-    this.param = param;
   }
 }
 
@@ -32,7 +30,7 @@ export async function call(method, path, options = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The service cannot be reached. Check the connection; try again.", 0, "unreachable");
+    throw new ApiError("The service cannot be reached. Check the connection; try again.", 0);
   }
   if (!answer.ok) throw await refusal(answer);
   return answer;
@@ -40,7 +38,6 @@ export async function call(method, path, options = {}) {
 
 export const get = async (path, options) => (await call("GET", path, options)).json();
 export const post = async (path, json, options) => (await call("POST", path, { ...options, json })).json();
-export const del = async (path, json, options) => (await call("DELETE", path, { ...options, json })).json();
 
 async function refusal(answer) {
   let error = {};
@@ -52,5 +49,5 @@ async function refusal(answer) {
   // 401: the session ran out, or its key was revoked. The page stays, so that nothing written is lost.
   if (answer.status === 401) document.dispatchEvent(new CustomEvent("signedout"));
   const message = error.message ?? `The service answered with ${answer.status}. Try again in a moment.`;
-  return new ApiError(message, answer.status, error.code ?? null, error.param ?? null);
+  return new ApiError(message, answer.status);
 }

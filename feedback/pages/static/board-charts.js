@@ -244,14 +244,7 @@ function words(seconds, unit) {
 }
 
 // Custom properties of the board itself, not of the root.
-function tint(property) {
-  const probe = el("span", { hidden: true });
-  find(".board").append(probe);
-  probe.style.color = `var(${property})`;
-  const value = getComputedStyle(probe).color;
-  probe.remove();
-  return value;
-}
+const tint = (property) => colour(property, find(".board"));
 
 // Plotly reads a few tags out of text; names of versions are ours, but an angle bracket shall stay one.
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");

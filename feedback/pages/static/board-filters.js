@@ -5,7 +5,7 @@ import { el, find, findAll } from "./dom.js";
 const DAY = 86400;
 const RANGES = { "1d": 1, "7d": 7, "30d": 30, "90d": 90 };
 const USUAL = "30d";
-const WEEK = 7; // days that are counted by hours
+const BY_HOURS = 7 * 24 + 1; // hours; the server counts a longer time by UTC days
 
 export class Filters {
   constructor(form, changed) {
@@ -71,7 +71,8 @@ export class Filters {
     const back = RANGES[range.value];
     if (back) query.set("since", Math.floor(Date.now() / 1000 - back * DAY));
     if (range.value === "custom" && from.value) {
-      const at = days(from.value, to.value) > WEEK ? inUtc : here; // a longer time is counted by UTC days
+      const end = to.value ? here(to.value, 1) : Date.now() / 1000;
+      const at = end - here(from.value, 0) > BY_HOURS * 3600 ? inUtc : here;
       query.set("since", at(from.value, 0));
       if (to.value) query.set("until", at(to.value, 1));
     }
@@ -113,6 +114,3 @@ const inUtc = (day, after) => {
   const [year, month, date] = parts(day);
   return Date.UTC(year, month - 1, date + after) / 1000;
 };
-
-// How many days two days span, both of them counted; until today where the last one is open.
-const days = (from, to) => ((to ? inUtc(to, 1) : Date.now() / 1000) - inUtc(from, 0)) / DAY;

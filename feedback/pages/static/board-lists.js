@@ -1,30 +1,32 @@
 // Reasons, raters and comments of the dashboard. What people wrote goes in as text.
 
-import { el, moment } from "./dom.js";
-import { count, share } from "./board-words.js";
+import { el, moment, today } from "./dom.js";
+import { count, many, share } from "./board-words.js";
 import { openPair, openReply } from "./board-dialog.js";
 
 const MOST_REASONS = 12;
 
 export function showReasons(parent, reasons) {
   if (reasons.length === 0) return nothing(parent, "Nobody ticked a reason in this selection.");
-  // Given with a tie, a reason speaks for neither.
-  const sides = reasons.map((row) => ({
+  const rows = reasons.slice(0, MOST_REASONS).map((row) => ({
     reason: row.reason,
+    ties: row.tie ?? 0,
     good: (row.up ?? 0) + (row.chosen ?? 0),
     bad: (row.down ?? 0) + (row.both_bad ?? 0),
   }));
-  const rows = sides.filter((row) => row.good + row.bad > 0).slice(0, MOST_REASONS);
   const most = Math.max(1, ...rows.flatMap((row) => [row.good, row.bad]));
   parent.replaceChildren(
     el(
       "table",
       { class: "reasons" },
       el("thead", { class: "unseen" }, el("tr", {}, ["Reason", "For", "Against"].map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.reason), bar("for", row.good, most), bar("against", row.bad, most)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.reason, tied(row.ties)), bar("for", row.good, most), bar("against", row.bad, most)))),
     ),
   );
 }
+
+// Given with a tie, a reason speaks for neither.
+const tied = (ties) => (ties ? el("span", { class: "soft" }, ` (with ${many(ties, "tie")})`) : null);
 
 function bar(kind, value, most) {
   const line = el("i", {});
@@ -52,7 +54,7 @@ export function showRaters(parent, { loudest }) {
 
 // Only what has changed is made anew, so that a list that is being read stays where it is.
 export function showComments(parent, comments) {
-  const key = JSON.stringify(comments);
+  const key = today() + JSON.stringify(comments); // moments are said by the day
   if (parent.dataset.shown === key) return;
   parent.dataset.shown = key;
   if (comments.length === 0) {

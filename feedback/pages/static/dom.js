@@ -24,20 +24,25 @@ export function set(element, attributes) {
 export const find = (selector, within = document) => within.querySelector(selector);
 export const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-// The colour that a custom property such as "--accent" has in the theme that is on, as rgb(…): for charts.
-export function colour(property) {
+// The colour that a custom property such as "--accent" has within an element in the theme that is on, as rgb(…):
+// for charts.
+export function colour(property, within = document.body) {
   const probe = el("span", { hidden: true });
-  document.body.append(probe);
+  within.append(probe);
   probe.style.color = `var(${property})`;
   const value = getComputedStyle(probe).color;
   probe.remove();
   return value;
 }
 
-// A moment as people say it: "14:05" today, "3 May, 14:05" before.
+// What `moment` says changes with the day.
+export const today = () => new Date().toDateString();
+
+// A moment as people say it: "14:05" today, "3 May, 14:05" before, with the year if it is another one.
 export function moment(seconds) {
   const date = new Date(seconds * 1000);
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  if (date.toDateString() === new Date().toDateString()) return time;
-  return `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+  if (date.toDateString() === today()) return time;
+  const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  return `${date.toLocaleDateString([], { day: "numeric", month: "short", ...year })}, ${time}`;
 }

@@ -109,14 +109,20 @@ function ask(how, text = message.value) {
 
 // Do what may fail and say so beside the composer's status.
 async function trying(work) {
-  const conversation = current;
   try {
     await work();
   } catch (error) {
     tell(error.message);
   }
-  conversations.save(conversation);
   renderAll();
+}
+
+// The reply of a conversation has another rating now, or none.
+function saveRated(conversation, reply) {
+  const kept = conversations.latest(conversation);
+  const same = kept.turns.flatMap((turn) => turn.replies ?? []).find(({ id }) => id === reply.id);
+  if (same) same.rating = reply.rating;
+  conversations.save(kept);
 }
 
 function tell(text) {
@@ -142,7 +148,7 @@ const act = {
   },
   details: (reply, conversation = current) =>
     openDetails(reply, () => {
-      conversations.save(conversation);
+      saveRated(conversation, reply);
       renderAll();
       say(reply.rating ? "The rating is saved." : "The rating is withdrawn.");
     }),
@@ -150,14 +156,15 @@ const act = {
     trying(async () => {
       const conversation = current;
       const before = reply.rating;
-      if (before?.rating === name) {
-        if (hasDetails(before)) act.details(reply);
-        else await withdraw(reply);
-      } else {
-        await rate(reply, { rating: name, comment: before?.comment, correction: before?.correction });
-        // Who has gone on to another conversation by then is not asked about this one.
-        if (name === "down" && conversation === current) act.details(reply);
+      if (before?.rating === name && hasDetails(before)) {
+        act.details(reply);
+        return;
       }
+      if (before?.rating === name) await withdraw(reply);
+      else await rate(reply, { rating: name, comment: before?.comment, correction: before?.correction });
+      saveRated(conversation, reply);
+      // Who has gone on to another conversation by then is not asked about this one.
+      if (reply.rating && name === "down" && conversation === current) act.details(reply);
       say(reply.rating ? "The rating is saved." : "The rating is withdrawn.");
     }),
   copy: async (reply, button) => {

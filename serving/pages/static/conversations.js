@@ -11,6 +11,7 @@ import { user } from "./api.js";
 const PREFIX = `thumbwheel:chat:${user}:`;
 const TITLE = 60; // characters of the first message that make a title
 const loaded = new Map(); // one object per conversation, so that a stream writes into what is shown
+const gone = new Set(); // ids of those that were deleted here
 
 export function all() {
   for (let index = 0; index < localStorage.length; index += 1) {
@@ -34,6 +35,9 @@ function read(id) {
 
 export const open = (id) => (id ? read(id) : null);
 
+// The object that stands for a conversation by now: another tab may have written to it since.
+export const latest = (conversation) => read(conversation.id) ?? conversation;
+
 export function create() {
   const bytes = [...crypto.getRandomValues(new Uint8Array(12))]; // randomUUID is missing over plain HTTP
   const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -53,7 +57,7 @@ export function saveDraft(conversation, text) {
 }
 
 function store(conversation) {
-  if (conversation.gone) return; // a reply or a rating was still under way when it was deleted
+  if (gone.has(conversation.id)) return; // a reply or a rating was still under way when it was deleted
   loaded.set(conversation.id, conversation);
   try {
     localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
@@ -64,7 +68,7 @@ function store(conversation) {
 
 // For good: nothing that is still under way brings it back.
 export function discard(conversation) {
-  conversation.gone = true;
+  gone.add(conversation.id);
   remove(conversation);
 }
 
@@ -101,4 +105,7 @@ export function messages(conversation, turns = conversation.turns) {
 export const idOf = (key) => (key?.startsWith(PREFIX) ? key.slice(PREFIX.length) : null);
 
 // Another tab has changed it: it is read again from the browser's store.
-export const forget = (id) => loaded.delete(id);
+export function forget(id) {
+  loaded.delete(id);
+  gone.delete(id);
+}

@@ -6,6 +6,7 @@ const OFF = "thumbwheel:single-keys-off";
 const dialog = find("#shortcuts");
 const single = find("#single-keys");
 
+const STEPS = new Set(["j", "k"]);
 const TEXT = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])";
 
 // `shortcuts`: [key, words, action]; one without an action is only listed, and handled where it is typed.
@@ -23,6 +24,7 @@ export function wireKeys(shortcuts) {
     const action = event.key === "?" ? () => dialog.showModal() : actions.get(event.key);
     if (!action) return;
     event.preventDefault();
-    action();
+    // A key that is held goes through the answers, and does nothing else twice.
+    if (!event.repeat || STEPS.has(event.key)) action();
   });
 }

@@ -46,7 +46,8 @@ export function fieldsOf(template, values) {
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (busy) return;
-  const { title, send, done } = asked;
+  const mine = asked;
+  const { title, send, done } = mine;
   const reason = parts.reason.value.trim();
   if (!reason && parts.reason.required) {
     parts.error.textContent = "Say why: the reason stands in the audit log.";
@@ -58,10 +59,14 @@ form.addEventListener("submit", async (event) => {
   try {
     const answer = await send({ reason: reason || null, fields: Object.fromEntries(new FormData(form)) });
     drafts.delete(title);
-    parts.reason.value = "";
-    dialog.close();
+    // A browser lets nobody be held in a dialog: who pressed Esc twice may have opened the next one by now.
+    if (mine === asked) {
+      parts.reason.value = "";
+      dialog.close();
+    }
     done?.(answer);
   } catch (error) {
+    if (mine !== asked) return;
     parts.error.textContent = error.message;
     parts.error.hidden = false;
   } finally {

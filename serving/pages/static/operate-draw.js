@@ -1,12 +1,12 @@
 // Drawing what was asked for again and again: anew only where it changed, and the focus stays where it was.
 
-import { find, set } from "./dom.js";
+import { find, set, today } from "./dom.js";
 
 const shown = new WeakMap();
 
 // What `build` makes of `data`, in place of what `parent` shows; nothing happens where the data is the same.
 export function draw(parent, data, build) {
-  const key = JSON.stringify(data);
+  const key = today() + JSON.stringify(data); // moments are said by the day
   if (shown.get(parent) === key) return;
   shown.set(parent, key);
   const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null;

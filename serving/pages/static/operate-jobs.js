@@ -25,12 +25,16 @@ export class JobList {
       draw(this.parent, "none", () => el("p", { class: "empty" }, "No job has run yet. Updates start by themselves as labels come; or start one."));
       return;
     }
-    if (this.rows.size === 0) {
+    // More were made than one page holds, so some in between are not known: begin again.
+    if (!data.some(({ id }) => this.rows.has(id))) {
+      this.rows.clear();
       this.parent.replaceChildren();
       this.last = data.at(-1).id;
       this.older.hidden = !has_more;
     }
     data.toReversed().forEach((job) => this.#put(job, (element) => this.parent.prepend(element)));
+    const shown = new Set(data.map(({ id }) => id));
+    for (const row of this.rows.values()) if (active(row.job) && !shown.has(row.job.id)) row.look();
   }
 
   async more() {
@@ -40,6 +44,7 @@ export class JobList {
       data.forEach((job) => this.#put(job, (element) => this.parent.append(element)));
       this.last = data.at(-1)?.id ?? this.last;
       this.older.hidden = !has_more;
+      this.older.textContent = "Older jobs";
     } catch (error) {
       this.older.textContent = `Older jobs: ${error.message}`;
     } finally {
@@ -69,6 +74,15 @@ class Row {
     this.details = el("details", {}, el("summary", {}, "Stages and log"), el("p", { class: "soft" }, el("code", {}, job.id)), this.stages, this.log.element);
     this.details.addEventListener("toggle", () => this.log.watch(this.details.open, this.job));
     this.element = el("article", { class: "job", "aria-label": job.id }, this.head, this.bar, el("div", { class: "spread job-middle" }, this.says, this.cancel), this.details);
+  }
+
+  // One that is not among the newest any more.
+  async look() {
+    try {
+      this.show(await get(`/v1/jobs/${encodeURIComponent(this.job.id)}`));
+    } catch {
+      // The next look may go better.
+    }
   }
 
   show(job) {

@@ -1,7 +1,7 @@
 // Engines with their adapters, learning, and the audit log.
 
 import { get } from "./api.js";
-import { button, el, moment, set } from "./dom.js";
+import { button, el, moment, set, today } from "./dom.js";
 import { count, many } from "./board-words.js";
 import { draw } from "./operate-draw.js";
 import { ago, change } from "./operate-words.js";
@@ -59,6 +59,8 @@ export class AuditLog {
   }
 
   show({ data, has_more }) {
+    if (this.day !== today()) this.known.clear(); // times are said as of yesterday
+    this.day = today();
     if (this.known.size === 0) {
       const heads = ["when", "who", "what", "what it changed", "why"].map((name) => el("th", { scope: "col" }, name));
       this.parent.replaceChildren(el("table", { class: "audit", role: "table" }, el("thead", {}, el("tr", {}, heads)), this.rows));

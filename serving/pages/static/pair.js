@@ -40,7 +40,7 @@ function why(reasons, comment) {
 function choiceForm(choose, skip) {
   const strength = chips("How much better?", strengthChips());
   const reasons = chips("What decided it?", reasonChips("up", [], "pair-reason"));
-  const comment = el("textarea", { id: "pair-comment", "data-focus": "pair-comment", rows: 2, maxlength: 20000 });
+  const comment = el("textarea", { id: "pair-comment", rows: 2, maxlength: 20000 });
   const pick = ([key, winner, label]) => {
     const decides = winner === "a" || winner === "b";
     const said = () => ({
@@ -79,7 +79,7 @@ export function openPair(turn, act) {
   });
   pair.element = el(
     "section",
-    { class: "turn pair", tabindex: "-1", "aria-label": "Two answers", "data-focus": "pair" },
+    { class: "turn pair", tabindex: "-1", "aria-label": "Two answers" },
     el("h2", { class: "unseen" }, "Two answers"),
     el("div", { class: "sides" }, sides),
     choiceForm((choice) => pair.act.choose(choice), () => pair.act.skip()),

@@ -77,14 +77,15 @@ export function wireSidebar(act) {
     }
   });
   rename.addEventListener("submit", () => {
-    conversations.rename(chosen, name.value.trim() || chosen.title);
+    conversations.rename(conversations.latest(chosen), name.value.trim() || chosen.title);
     act.changed();
   });
   for (const dialog of [rename, remove]) {
     dialog.addEventListener("close", () => (find(".current .pick", list) ?? find("#new")).focus());
   }
   remove.addEventListener("submit", () => {
-    conversations.discard(chosen);
-    act.removed(chosen);
+    const conversation = conversations.latest(chosen);
+    conversations.discard(conversation);
+    act.removed(conversation);
   });
 }

@@ -1,7 +1,7 @@
 // Asking for replies: one at a time in each conversation, which goes on when another one is looked at.
 
 import { ApiError, call, post, user } from "./api.js";
-import { messages, save } from "./conversations.js";
+import { latest, messages, save } from "./conversations.js";
 import { StreamError, pieces } from "./stream.js";
 
 // A small model at temperature 1 rambles; a reply that nobody stops should still end.
@@ -132,7 +132,7 @@ export async function choose(conversation, turn, choice) {
     shown: said.winner === "b" ? 1 : 0,
     comparison: { winner: said.winner, strength: said.strength },
   };
-  put(conversation, turn, chosen);
+  put(latest(conversation), turn, chosen);
 }
 
 // Leave a pair unanswered: the message waits for one plain reply.

@@ -1,5 +1,6 @@
 // The turns of a conversation as elements. All of it is built again when something changes; a reply that is
-// being written grows in place. What had the focus keeps it, by the name in `data-focus`.
+// being written grows in place. What had the focus keeps it,
+// by the name in `data-focus` where it is not the same element.
 
 import { button, el, find, findAll } from "./dom.js";
 import { icon } from "./icons.js";
@@ -144,7 +145,7 @@ const topOf = (element) => element.getBoundingClientRect().top;
 const toStart = (element) => box.scrollBy({ top: topOf(element) - topOf(box) - 12 });
 
 export function render(conversation, act) {
-  const focus = document.activeElement?.dataset?.focus;
+  const focused = document.activeElement;
   const top = box.scrollTop;
   const follow = atEnd();
   pen?.writer.end();
@@ -152,7 +153,11 @@ export function render(conversation, act) {
   const turns = conversation.turns.map((turn, index) => turnOf(conversation, turn, index, act));
   const whole = () => el("div", { class: "turns" }, turns, tail(conversation, act));
   box.replaceChildren(turns.length ? whole() : welcome(act));
-  if (focus && document.activeElement === document.body) find(`[data-focus="${focus}"]`, box)?.focus();
+  if (document.activeElement === document.body) {
+    const { focus } = focused.dataset;
+    if (focused !== document.body && box.contains(focused)) focused.focus();
+    else if (focus) find(`[data-focus="${focus}"]`, box)?.focus();
+  }
   if (follow) toEnd();
   else box.scrollTop = top;
 }
