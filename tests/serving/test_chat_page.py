@@ -384,7 +384,11 @@ def test_the_keyboard_does_it_all(page, steady):
     answered(page)
     page.keyboard.press("Escape")
     expect(page.locator(".reply")).to_be_focused()
-    page.keyboard.press("u")
+    page.keyboard.down("u")
+    expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.down("u")  # a key that is held is pressed once
+    page.keyboard.up("u")
+    page.wait_for_timeout(200)
     expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".reply")).to_be_focused()
     page.keyboard.press("e")
