@@ -311,7 +311,7 @@ def test_more_jobs_than_a_page_holds_and_one_that_is_older_are_followed(page, li
     for _ in range(10):
         lively.jobs.create(Kind.reward, by="test")
         page.wait_for_timeout(250)
-    expect(page.locator(".job")).to_have_count(11)
+    expect(page.locator(".job")).to_have_count(14)
     worker.end(state="done", progress=1.0)
     expect(old.get_by_role("progressbar")).to_have_count(0)
     for _ in range(11):
@@ -324,10 +324,36 @@ def test_times_of_yesterday_say_so(chromium, lively):
     with signed_in(chromium, lively) as page:
         page.clock.install()
         page.goto(lively.url + "/operate")
-        made = page.locator("#audit time").first
-        expect(made).to_have_text(re.compile(r"^\d\d:\d\d( [AP]M)?$"))
+        for made in (page.locator("#audit time").first, page.locator("#policies tbody td").last):
+            expect(made).to_have_text(re.compile(r"^\d\d:\d\d( [AP]M)?$"))
         page.clock.fast_forward("24:00:00")
-        expect(made).to_have_text(re.compile(r", \d\d:\d\d"))
+        for made in (page.locator("#audit time").first, page.locator("#policies tbody td").last):
+            expect(made).to_have_text(re.compile(r", \d\d:\d\d"))
+        page.clock.fast_forward(366 * 86_400_000)
+        expect(page.locator("#audit time").first).to_have_text(re.compile(r" 20\d\d, "))
+
+
+def test_a_log_that_is_not_there_yet_is_asked_for_again(page, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    job = page.get_by_role("article", name=worker.job.id)
+    job.get_by_text("Stages and log").click()
+    expect(job.locator(".log-title")).to_contain_text("does not share THUMBWHEEL_HOME")
+    worker.stage("01-snapshot", 0.5, "half", "the first line")
+    expect(job.get_by_role("region", name="Log of")).to_have_text("the first line")
+
+
+def test_a_late_answer_does_not_fill_the_dialog_of_another_version(page):
+    waiting = []
+    page.route("**/v1/policies/policy-v1", lambda route: waiting.append(route))
+    node(page, "policy-v1").click()
+    page.keyboard.press("Escape")
+    node(page, "policy-v2").click()
+    expect(page.locator("#version img")).to_be_visible()
+    with page.expect_response("**/v1/policies/policy-v1"):
+        waiting[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#version img")).to_be_visible()
 
 
 def test_learning_is_paused_and_resumed_and_a_job_is_cancelled(page, lively):
