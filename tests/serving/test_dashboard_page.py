@@ -169,6 +169,23 @@ def test_a_late_answer_does_not_fill_the_next_dialog(page):
     expect(page.locator("#conversation-body .said")).to_have_count(2)
 
 
+def test_a_look_that_fails_is_tried_again(page):
+    page.route("**/v1/stats/dashboard*", lambda route: route.fulfill(status=503, body=""), times=1)
+    choice(page, "Source").select_option(index=1)
+    expect(page.locator("#live")).to_contain_text("Not up to date")
+    expect(page.locator("#live")).to_contain_text("Live", timeout=10_000)
+
+
+def test_a_reason_that_went_with_ties_is_listed(page, filled):
+    pair = {"messages": [{"role": "user", "content": "Left or right?"}]}
+    with filled.client() as client:
+        for winner in ("tie", "a"):
+            said = {"pair_id": client.post("/v1/pairs", json=pair).json()["id"], "winner": winner}
+            answer = client.post("/v1/comparisons", json={**said, "reasons": ["accurate"]})
+            assert answer.status_code == 200
+    expect(page.locator("#reasons")).to_contain_text(re.compile(r"\(with \d+ ties?\)"))
+
+
 def test_it_listens_again_after_an_answer_that_is_an_error(page):
     tried = []
 

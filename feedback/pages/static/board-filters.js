@@ -22,17 +22,22 @@ export class Filters {
     form.addEventListener("change", () => this.changed(changed));
     find("#clear").addEventListener("click", () => this.clear(changed));
     this.arrange();
+    this.valid();
   }
 
   changed(then) {
     this.chosen = new Set(findAll("input:checked", find("#versions")).map((box) => box.value));
     this.tag = this.form.tag.value;
     this.remember();
+    if (this.valid()) then();
+  }
+
+  // An end alone is no stretch of time.
+  valid() {
     const { range, from, to } = this.form;
     const headless = range.value === "custom" && to.value && !from.value;
     from.setCustomValidity(headless ? "Say from when, too." : "");
-    if (headless) from.reportValidity();
-    else then();
+    return from.reportValidity();
   }
 
   clear(then) {
