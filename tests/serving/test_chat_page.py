@@ -127,6 +127,8 @@ def test_a_thumb_is_saved_at_once_and_may_say_more(page, steady):
     dialog.get_by_role("button", name="Start from this one").click()
     expect(dialog.get_by_label("A better answer")).to_have_value(REPLY)
     dialog.get_by_label("A better answer").fill("Paris.")
+    dialog.get_by_role("button", name="Start from this one").click()
+    expect(dialog.get_by_label("A better answer")).to_have_value("Paris.")
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="Edit details")).to_be_focused()
@@ -382,6 +384,8 @@ def test_conversations_keep_their_drafts_names_and_replies(page, model):
 
 def test_the_keyboard_does_it_all(page, steady):
     answered(page)
+    page.get_by_label("Your message").dispatch_event("keydown", {"key": "Escape", "isComposing": True})
+    expect(page.get_by_label("Your message")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(".reply")).to_be_focused()
     page.keyboard.down("u")

@@ -170,6 +170,9 @@ def test_a_late_answer_does_not_fill_the_next_dialog(page):
 
 
 def test_a_look_that_fails_is_tried_again(page):
+    page.route("**/v1/stats/live", lambda route: None)  # no news makes it look again
+    page.reload()
+    expect(page.locator("#live")).to_contain_text("Live")
     page.route("**/v1/stats/dashboard*", lambda route: route.fulfill(status=503, body=""), times=1)
     choice(page, "Source").select_option(index=1)
     expect(page.locator("#live")).to_contain_text("Not up to date")
