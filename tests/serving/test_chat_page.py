@@ -76,7 +76,7 @@ def stored(steady: Gateway, page: Page) -> dict[str, Any]:
 
 
 def test_a_chat_streams_is_rendered_and_says_who_wrote_it(page, model):
-    model.delay = 0.02
+    model.delay = 0.1
     ask(page)
     expect(page.locator(".writing")).to_contain_text("The capital")
     expect(page.locator(".prose strong")).to_have_text("Paris")
