@@ -75,8 +75,7 @@ def share_guard(name: str, champion: Tally, challenger: Tally, tolerance: float,
         f"{name}: {challenger.mean:.1%} of the challenger's {challenger.n} replies against "
         f"{champion.mean:.1%} of the champion's {champion.n}; {tolerance:.1%} more are borne."
     )
-    tripped = found >= 1 / rule.guard_alpha
-    return Guard(name, champion.mean, challenger.mean, tolerance, found, tripped, sentence)
+    return _guard(name, champion, challenger, tolerance, found, sentence, rule)
 
 
 def ratio_guard(
@@ -103,6 +102,12 @@ def ratio_guard(
         f"{name}: a mean of {challenger.mean:.3g} {unit} of the challenger against {champion.mean:.3g} of "
         f"the champion; {bound:.2f} times that is borne."
     )
+    return _guard(name, champion, challenger, tolerance, found, sentence, rule)
+
+
+def _guard(
+    name: str, champion: Tally, challenger: Tally, tolerance: float, found: float, sentence: str, rule: Rule
+) -> Guard:
     tripped = found >= 1 / rule.guard_alpha
     return Guard(name, champion.mean, challenger.mean, tolerance, found, tripped, sentence)
 

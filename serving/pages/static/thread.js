@@ -1,6 +1,6 @@
 // The turns of a conversation as elements. All of it is built again when something changes; a reply that is
-// being written grows in place. What had the focus keeps it,
-// by the name in `data-focus` where it is not the same element.
+// being written grows in place. What had the focus keeps it: the same element if it is still there, else the one of
+// the same `data-focus`.
 
 import { button, el, find, findAll } from "./dom.js";
 import { icon } from "./icons.js";
@@ -154,7 +154,7 @@ export function render(conversation, act) {
   const whole = () => el("div", { class: "turns" }, turns, tail(conversation, act));
   box.replaceChildren(turns.length ? whole() : welcome(act));
   if (document.activeElement === document.body) {
-    const { focus } = focused.dataset;
+    const focus = focused?.dataset?.focus;
     if (focused !== document.body && box.contains(focused)) focused.focus();
     else if (focus) find(`[data-focus="${focus}"]`, box)?.focus();
   }
