@@ -10,7 +10,7 @@ from typing import Any
 from feedback import layout
 from feedback.filters import Filter
 from feedback.intervals import wilson
-from feedback.stats import Loudest, age_of, versions
+from feedback.stats import Counters, Loudest, age_of, versions
 from feedback.strengths import strengths
 from feedback.tally import Choices, Counts, PairOf, Tally, series_of
 
@@ -62,7 +62,7 @@ def policies(found: Tally) -> list[Json]:
     ]
 
 
-def volume(counters: Mapping[int, Mapping[str, str]], only: Filter) -> list[Json]:
+def volume(counters: Counters, only: Filter) -> list[Json]:
     """Of each hour or day: what was said in it, and the replies given."""
     names = {name for found in counters.values() for name in found}
     drawn = {name: series for name in names if (series := series_of(name, only)) is not None}
@@ -71,7 +71,7 @@ def volume(counters: Mapping[int, Mapping[str, str]], only: Filter) -> list[Json
         row = {"start": start, "up": 0, "down": 0, "comparisons": 0, "completions": 0}
         for name, value in found.items():
             if name in drawn:
-                row[drawn[name]] += int(value)
+                row[drawn[name]] += value
         rows.append(row)
     return rows
 

@@ -24,6 +24,8 @@ tw:comments:<policy>    zset    the newest comments on a version by time: `ratin
                                 `comparison <pair> <rater> <tag>`
 tw:tags, tw:reasons     set     words that have counters of their own: the first MOST_TAGS, MOST_REASONS; what
                                 comes later counts as `other`, so that nobody can fill the store with words
+tw:changes              int     how often counters have changed
+tw:changed              zset    start of an hour (Unix second) → number of the newest change of its counters
 tw:recount              hash    how far feedback from before these counters has been counted: `recount`
 
     of <policy> <count>             completions, broken, tokens, up, down; rated: completions with any label
@@ -46,6 +48,8 @@ TOTALS = PREFIX + "counts:all"
 RATERS = PREFIX + "raters:all"
 TAGS = PREFIX + "tags"
 REASONS = PREFIX + "reasons"
+CHANGES = PREFIX + "changes"
+CHANGED = PREFIX + "changed"
 RECOUNT = PREFIX + "recount"
 OTHER = "other"
 OPEN_TTL = 24 * 3600

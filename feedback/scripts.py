@@ -20,10 +20,11 @@ local function word(words, given, most)
   return given
 end
 
--- The counters of a moment, and its day.
+-- The counters of a moment, about to change, and its day.
 local function counters(created, tag)
   local day = string.format('%d', created - created % 86400)
   local hour = string.format('%d', created - created % 3600)
+  redis.call('ZADD', 'tw:changed', redis.call('INCR', 'tw:changes'), hour)
   local keys = {'tw:counts:all', 'tw:counts:day:' .. day, 'tw:counts:hour:' .. hour}
   if tag ~= '' then
     for i = 1, 3 do keys[i + 3] = keys[i] .. ':' .. tag end

@@ -4,15 +4,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 
 from feedback import layout
 from feedback.filters import EVERYTHING, Filter, Window
+from feedback.kept import Kept, Place
 from feedback.tally import Counts, Tally, tally
 
 MOST_RATERS = 10
+LOUDEST = (0, 2 * MOST_RATERS - 1)  # ranks that are looked at of each day
 PEOPLE = Filter(source="human")
+Counters = Mapping[int, Mapping[str, int]]  # start of an hour or a day → field of `layout`'s hashes → count
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Loudest:
 class Stats:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
+        self._kept = Kept(redis)
 
     def labels(self) -> int:
         """Labels ever given."""
@@ -56,46 +62,70 @@ class Stats:
 
     def hours(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """(Unix second at which the hour starts, counters) for each hour of [since, until)."""
-        starts = range(int(since - since % layout.HOUR), ceil(until), layout.HOUR)
-        found = self._hashes([layout.hour_key(start) for start in starts])
-        return _of_policy(policy, starts, found)
+        return _of_policy(policy, self._hours(range(_floor(since, layout.HOUR), ceil(until), layout.HOUR)))
 
     def days(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """The same by UTC days."""
-        starts = range(int(since - since % layout.DAY), ceil(until), layout.DAY)
-        found = self._hashes([layout.day_key(start) for start in starts])
-        return _of_policy(policy, starts, found)
+        return _of_policy(policy, self._days(range(_floor(since, layout.DAY), ceil(until), layout.DAY)))
 
-    def counters(self, window: Window, tag: str | None) -> dict[int, Mapping[str, str]]:
-        """The raw counters of each hour or day of a window, by its start."""
-        key = layout.hour_key if window.unit == "hour" else layout.day_key
-        starts = window.starts()
-        return dict(zip(starts, self._hashes([key(start, tag) for start in starts]), strict=True))
+    def counters(self, window: Window, tag: str | None) -> Counters:
+        """The counters of each hour or day of a window, by its start. Not to be changed."""
+        return (self._hours if window.unit == "hour" else self._days)(window.starts(), tag)
 
     def loudest(self, days: Sequence[int] | None = None) -> Loudest:
         """Who gave the most labels; since ever, or on some UTC days. Whatever the versions and tags.
 
         Of each day the first 2 · MOST_RATERS are looked at, so of many days it is at least so many.
         """
-        keys = [layout.RATERS] if days is None else [layout.raters_key(day) for day in days]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.zrevrange(key, 0, 2 * MOST_RATERS - 1, withscores=True)
-            found: list[list[tuple[str, float]]] = pipe.execute()
+        if days is None:
+            found = [_ranking(self._redis.zrevrange(layout.RATERS, *LOUDEST, withscores=True))]
+            counted = self._hashes([layout.TOTALS])
+        else:
+            found = self._kept.values(
+                [Place(layout.raters_key(day), (day, layout.DAY), _rank, _ranking) for day in days]
+            )
+            counted = list(self._days(days).values())
         sums: Counter[str] = Counter()
-        for day in found:
-            for rater, labels in day:
-                sums[rater] += int(labels)
+        for labels in found:
+            sums.update(labels)
         ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:MOST_RATERS]
-        counted = [layout.TOTALS] if days is None else [layout.day_key(day) for day in days]
-        return Loudest(ranked, tally(self._hashes(counted), PEOPLE).labels)
+        return Loudest(ranked, tally(counted, PEOPLE).labels)
 
-    def _hashes(self, keys: Sequence[str]) -> list[Mapping[str, str]]:
+    def _hours(self, starts: Sequence[int], tag: str | None = None) -> Counters:
+        return self._counters({start: layout.hour_key(start, tag) for start in starts}, layout.HOUR)
+
+    def _days(self, starts: Sequence[int], tag: str | None = None) -> Counters:
+        return self._counters({start: layout.day_key(start, tag) for start in starts}, layout.DAY)
+
+    def _counters(self, keys: Mapping[int, str], length: int) -> Counters:
+        places = [Place(key, (start, length), _all, _numbers) for start, key in keys.items()]
+        return dict(zip(keys, self._kept.values(places), strict=True))
+
+    def _hashes(self, keys: Sequence[str]) -> list[Mapping[str, int]]:
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hgetall(key)
-            found: list[Mapping[str, str]] = pipe.execute()
-        return found
+                _all(pipe, key)
+            return [_numbers(found) for found in pipe.execute()]
+
+
+def _all(pipe: "Pipeline", key: str) -> None:
+    pipe.hgetall(key)
+
+
+def _numbers(found: Mapping[str, str]) -> Mapping[str, int]:
+    return {name: int(value) for name, value in found.items()}
+
+
+def _rank(pipe: "Pipeline", key: str) -> None:
+    pipe.zrevrange(key, *LOUDEST, withscores=True)
+
+
+def _ranking(found: Any) -> Mapping[str, int]:
+    return {rater: int(labels) for rater, labels in found}
+
+
+def _floor(time: float, length: int) -> int:
+    return int(time // length) * length
 
 
 def versions(found: Tally) -> dict[str, Counts]:
@@ -104,12 +134,9 @@ def versions(found: Tally) -> dict[str, Counts]:
     return {policy: found.policies[policy] for policy in sorted(ours, key=age_of)}
 
 
-def _of_policy(
-    policy: str, starts: Sequence[int], found: Sequence[Mapping[str, str]]
-) -> list[tuple[int, Counts]]:
+def _of_policy(policy: str, counters: Counters) -> list[tuple[int, Counts]]:
     only = Filter(versions=frozenset([policy]))
-    sums = [tally([counters], only).policies for counters in found]
-    return [(start, by_policy.get(policy, Counts())) for start, by_policy in zip(starts, sums, strict=True)]
+    return [(start, tally([found], only).policies.get(policy, Counts())) for start, found in counters.items()]
 
 
 def age_of(policy: str) -> tuple[int, str]:

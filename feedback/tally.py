@@ -88,12 +88,12 @@ class Tally:
         return found
 
 
-def tally(counters: Iterable[Mapping[str, str]], only: Filter = EVERYTHING) -> Tally:
+def tally(counters: Iterable[Mapping[str, int]], only: Filter = EVERYTHING) -> Tally:
     """The sum of some hashes. A comparison is taken where either side is."""
     sums: dict[str, int] = {}
     for found in counters:
         for name, value in found.items():
-            sums[name] = sums.get(name, 0) + int(value)
+            sums[name] = sums.get(name, 0) + value
     result = Tally()
     for name, count in sums.items():
         _put(result, _parts(name), count, only)

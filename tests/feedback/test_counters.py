@@ -11,10 +11,12 @@ from redis import Redis
 
 from feedback import layout
 from feedback.errors import NoRating
+from feedback.filters import Window
 from feedback.formats import parse
 from feedback.imports import Origin, entry_of
 from feedback.recount import Recount
 from feedback.redis import connect_async
+from feedback.stats import Stats
 from feedback.store import FeedbackStore
 from feedback.types import Comparison, Completion, Opened, Pair, Rating, Thumb, Winner, new_id
 from tests.servers import ValkeyProcess
@@ -262,6 +264,20 @@ async def test_counters_are_what_a_recount_of_the_events_comes_to(store, redis, 
     await people.begin()
     await people.say(150)
     assert_counted(redis)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_who_keeps_looking_sees_what_a_first_look_sees(store, redis, seed):
+    """What one gateway has read it keeps, while others take feedback of any hour."""
+    people, open_page = People(store, seed), Stats(redis)
+    looks = [Window.of(START, START + days * layout.DAY) for days in (HOURS / 24, 30)]
+    await people.begin()
+    for _ in range(40):
+        await people.say(3)
+        for window in looks:
+            for tag in TAGS:
+                assert open_page.counters(window, tag) == Stats(redis).counters(window, tag)
+            assert open_page.loudest(window.days()) == Stats(redis).loudest(window.days())
 
 
 @pytest.mark.parametrize("seed", range(2))
