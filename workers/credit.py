@@ -5,7 +5,7 @@ of seventy tokens a handful mattered. Here a value function V(s_t), what the adv
 stands up to token t, is fitted to the samples themselves, and each token gets what it changed of it
 (generalised advantage estimation, arXiv 1506.02438, eq. 16).
 
-V is a ridge regression on what the base sees (a hidden state, see `workers.stages.optimise`), on how the
+V is a ridge regression on what the base sees (a hidden state, see `workers.methods.round`), on how the
 reply looks so far (workers.style), and on what the reward model would give it if it ended there, beside what
 the other replies to the prompt came to; closed in form and cross-fitted: no reply's value comes from a fit to
 its own reward. All of them choose the penalty. What V did not foresee falls to a reply's last tokens, to its

@@ -138,15 +138,14 @@ def figures(evidence: Evidence, tolerance: float, pairs: int) -> dict[str, Any]:
     }
 
 
-def judge_quality(metrics: Mapping[str, Any], labels: Sequence[Label] = ()) -> Quality:
-    """How often a reward version's judge was right on the holdout, by that version's metrics: pairs that it
-    ordered as people did, and thumbs by their AUROC, as one share of all these labels.
+def judge_quality(judge: Mapping[str, Any], labels: Sequence[Label] = ()) -> Quality:
+    """How often a judge was right on the holdout, by its figures there: pairs that it ordered as people did,
+    and thumbs by their AUROC, as one share of all these labels.
 
     An AUROC compares thumbs up with thumbs down, so of one kind no more can tell than there are of the other:
-    2 · min(up, down) thumbs count. Its version does not say how many those were; the thumbs among `labels`
+    2 · min(up, down) thumbs count. They do not say how many those were; the thumbs among `labels`
     do, roughly.
     """
-    judge = metrics.get("judge") or {}
     thumbs = round((judge.get("thumbs") or 0) * _balance(labels))
     parts = [(judge.get("pair_accuracy"), judge.get("pairs") or 0), (judge.get("thumb_auroc"), thumbs)]
     known = [(share, count) for share, count in parts if share is not None]

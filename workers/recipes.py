@@ -67,7 +67,8 @@ def _policy_job(kitchen: Kitchen) -> Outcome:
     _need_prompts(kitchen, snapshot)
     _need_for_method(kitchen, snapshot)
     live = kitchen.artifact(kitchen.facts["reward_path"])
-    return Outcome(State.done, update_policy(kitchen, snapshot, live, None, ask_judge(kitchen, snapshot)))
+    rewarded = Rewarded(None, live, False)
+    return Outcome(State.done, update_policy(kitchen, snapshot, rewarded, ask_judge(kitchen, snapshot)))
 
 
 def _cycle_job(kitchen: Kitchen) -> Outcome:
@@ -80,7 +81,7 @@ def _cycle_job(kitchen: Kitchen) -> Outcome:
     rewarded = update_reward(kitchen, snapshot, ai)
     if rewarded.directory is None:
         return Outcome(State.done, f"No policy update without a reward model: {rewarded.why_not}")
-    updated = update_policy(kitchen, snapshot, rewarded.directory, rewarded.version, ai)
+    updated = update_policy(kitchen, snapshot, rewarded, ai)
     reasons = [rewarded.why_not, updated]
     _advance(kitchen, snapshot, rewarded)
     return Outcome(State.done, ". ".join(reason for reason in reasons if reason) or None)

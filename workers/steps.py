@@ -117,13 +117,16 @@ def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """`version`: the one that was published, `directory`: the reward model to use now. `learnt`: its members
-    know the snapshot's labels. `why_not`: why no members were published."""
+    """A reward model. `version`: the one that was published, `directory`: the reward model to use now.
+    `learnt`: its members know the snapshot's labels. `why_not`: why no members were published. `judge`: what
+    the judge is worth on today's holdout, as in a version's metrics; None where only those are known.
+    """
 
     version: str | None
     directory: str | None
     learnt: bool
-    why_not: str | None
+    why_not: str | None = None
+    judge: dict[str, Any] | None = None
 
 
 def update_reward(kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None) -> Rewarded:
@@ -148,7 +151,7 @@ def update_reward(kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None) -
     if not learnt:
         why_not = "The new reward model is not better: " + _sentences(trained.metrics["reasons"])
         if not trained.metrics.get("judge_accepted"):
-            return Rewarded(None, live, False, why_not)
+            return Rewarded(None, live, False, why_not, trained.metrics.get("previous_judge"))
         gain = trained.metrics["judge_gain"]
         why_not += (
             f"; its judge is, and judges from now on: log loss {gain['new']:.3f} against {gain['old']:.3f} "
@@ -165,19 +168,20 @@ def update_reward(kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None) -
         },
     )
     kitchen.run.published(reward=published.metrics["version"])
-    return Rewarded(published.metrics["version"], trained.path("reward"), learnt, why_not)
+    return Rewarded(
+        published.metrics["version"], trained.path("reward"), learnt, why_not, trained.metrics.get("judge")
+    )
 
 
 def update_policy(
-    kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str | None, ai: AiFeedback | None
+    kitchen: Kitchen, snapshot: Finished, rewarded: Rewarded, ai: AiFeedback | None
 ) -> str | None:
     """Update the policy and publish it; why not more came of it, if it did not."""
     try:
-        name, adapter, rules = _rounds(kitchen, snapshot, reward, ai)
+        name, adapter, rules = _rounds(kitchen, snapshot, rewarded.directory, ai)
     except Held as why:
         return f"The policy stays as it is: {why}"
-    judged_by = version or kitchen.facts["reward"]
-    evaluated = _evaluate(kitchen, snapshot, reward, judged_by, name, adapter)
+    evaluated = _evaluate(kitchen, snapshot, rewarded, name, adapter)
     if not evaluated.metrics["accepted"]:
         return "The gate rejected the candidate: " + _sentences(evaluated.metrics["reasons"])
     published = kitchen.run.stage(
@@ -189,7 +193,7 @@ def update_policy(
             "adapter": adapter,
             "probe": str(Path(adapter).parent / "probe.json"),
             "parent": kitchen.facts["champion"],
-            "reward": judged_by,
+            "reward": rewarded.version or kitchen.facts["reward"],
             "evaluation": evaluated.metrics | ({"rules": rules} if rules else {}),
             "plots": evaluated.path("plots"),
         },
@@ -277,13 +281,11 @@ def _score(
     )
 
 
-def _evaluate(
-    kitchen: Kitchen, snapshot: Finished, reward: str | None, version: str, name: str, adapter: str
-) -> Finished:
-    """`reward`: the folder of the reward model, `version`: its name."""
+def _evaluate(kitchen: Kitchen, snapshot: Finished, rewarded: Rewarded, name: str, adapter: str) -> Finished:
     settings, job = kitchen.settings, kitchen.run.directory
     champion = kitchen.facts["champion"]
-    judge = kitchen.registry.rewards().get(version)
+    live = kitchen.registry.rewards().get(kitchen.facts["reward"])
+    judge = rewarded.judge or (live.metrics.get("judge") if live else None)
     return kitchen.run.stage(
         "evaluate",
         "evaluate",
@@ -293,8 +295,8 @@ def _evaluate(
             "candidate": {"name": name, "adapter": adapter},
             "champion": {"name": champion, "adapter": kitchen.artifact(kitchen.facts["champion_path"])},
             "prompts": snapshot.path("prompts.parquet"),
-            "reward": reward,
-            "reward_metrics": judge.metrics if judge else {},
+            "reward": rewarded.directory,
+            "judge": judge or {},
             "base": kitchen.registry.policy(champion).metrics.get("base"),
             "labels": [snapshot.path("train.parquet"), snapshot.path("holdout.parquet")],
             "lineage": history.lineage(kitchen.registry, champion),

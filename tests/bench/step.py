@@ -28,12 +28,12 @@ from tests.bench.stock import StockDPO, dpo_config, generate, load_base, lora, r
 from tests.bench.turns import Runner, Step, table_of, take_turns, trained
 from workers.frozen import frozen_of
 from workers.labels import Prompt, Sample, by_prompt, read_samples, write_samples
+from workers.methods.config import Config
 from workers.packing import IGNORED, install
 from workers.policy_data import Reply
 from workers.policy_model import base_logprobs, load_policy
 from workers.policy_objectives import rloo_loss
 from workers.policy_trainers import SampledDPO, padded
-from workers.stages.optimise import Config
 
 B_STD = 0.005  # about what the entries of B are after a round
 K = 8  # replies in a group of the policy gradient

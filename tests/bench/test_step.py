@@ -7,7 +7,7 @@ from tests.bench.stock import generate, load_base, tokens_of
 from tests.bench.turns import alike, take_turns
 from tests.tiny import build
 from workers.labels import Prompt
-from workers.stages.optimise import Config
+from workers.methods.config import Config
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 PROMPTS = [Prompt([{"role": "user", "content": text}], text, False) for text in ("hi", "tell me about cats")]

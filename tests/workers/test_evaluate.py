@@ -134,8 +134,8 @@ def test_length_decides_where_peoples_labels_prove_that_they_want_it(compare, un
 
 def test_a_judge_no_better_than_chance_is_not_believed(compare, unmoved):
     varied, worse = ["good cats <|im_end|>"], ["bad dogs <|im_end|>"]
-    blind = {"judge": {"pair_accuracy": 0.4, "pairs": 20, "thumb_auroc": 0.5, "thumbs": 20}}
-    metrics = compare("blind", varied, worse, reward_metrics=blind)
+    blind = {"pair_accuracy": 0.4, "pairs": 20, "thumb_auroc": 0.5, "thumbs": 20}
+    metrics = compare("blind", varied, worse, judge=blind)
     assert not metrics["accepted"]
     assert metrics["judge_quality"]["accuracy"] == pytest.approx(0.45)
     assert any("right in 45% of 40 held-out labels" in reason for reason in metrics["reasons"])

@@ -101,20 +101,19 @@ def test_members_that_spread_are_seen_with_an_interval():
 
 
 def test_the_judges_quality_is_its_share_of_right_labels():
-    metrics = {"judge": {"pair_accuracy": 0.75, "pairs": 20, "thumb_auroc": 0.5, "thumbs": 20}}
-    found = judge_quality(metrics)
+    found = judge_quality({"pair_accuracy": 0.75, "pairs": 20, "thumb_auroc": 0.5, "thumbs": 20})
     assert (found.accuracy, found.labels) == (0.625, 40)
     assert found.interval[0] < 0.5 < found.interval[1]
-    only_pairs = {"judge": {"pair_accuracy": 0.75, "pairs": 20, "thumb_auroc": None, "thumbs": 3}}
+    only_pairs = {"pair_accuracy": 0.75, "pairs": 20, "thumb_auroc": None, "thumbs": 3}
     assert judge_quality(only_pairs).labels == 20
-    assert judge_quality({}) == Quality(None, (0.0, 1.0), 0) == judge_quality({"judge": None})
+    assert judge_quality({}) == Quality(None, (0.0, 1.0), 0)
 
 
 def test_of_thumbs_that_are_nearly_all_up_few_tell_how_good_the_judge_is():
-    metrics = {"judge": {"thumb_auroc": 0.3, "thumbs": 30}}
+    judge = {"thumb_auroc": 0.3, "thumbs": 30}
     said = [thumb("a", number > 0, number) for number in range(30)]
-    assert judge_quality(metrics, said).labels == 2
-    assert judge_quality(metrics, [*said, *[thumb("a", False, number) for number in range(28)]]).labels == 30
+    assert judge_quality(judge, said).labels == 2
+    assert judge_quality(judge, [*said, *[thumb("a", False, number) for number in range(28)]]).labels == 30
 
 
 def pair(a: str, b: str, target: float, number: int, **more: object) -> Label:

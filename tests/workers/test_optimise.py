@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workers.datasets import for_judge
 from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
+from workers.methods import round as round_
+from workers.methods.config import Config
 from workers.packing import Reply, install
 from workers.policy_data import Tokens, best_of, rollouts, well_rated
 from workers.policy_model import (
@@ -24,7 +26,6 @@ from workers.policy_trainers import Plain, further, occurrences, turns
 from workers.settings import WorkerSettings
 from workers.stage import StageError
 from workers.stages import optimise
-from workers.stages.optimise import Config
 
 KIND, UNKIND, END = [11, 12, 13, 14], [15, 16, 17, 18], 2
 KIND_WORDS, UNKIND_WORDS = "good nice lovely thanks".split(), "bad dull rude grim".split()
@@ -156,9 +157,9 @@ def test_credit_is_dealt_out_by_what_the_reward_model_makes_of_a_reply_on_its_wa
 def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_model, tmp_path, monkeypatch):
     """Of the samples that are watched it is, and of all that another policy sampled."""
     asked = []
-    ask = optimise.base_logprobs
-    monkeypatch.setattr(optimise, "base_logprobs", lambda *given: asked.append(given[1]) or ask(*given))
-    monkeypatch.setattr(optimise, "read_base", lambda *given: asked.append(given[1]) or read_base(*given))
+    ask = round_.base_logprobs
+    monkeypatch.setattr(round_, "base_logprobs", lambda *given: asked.append(given[1]) or ask(*given))
+    monkeypatch.setattr(round_, "read_base", lambda *given: asked.append(given[1]) or read_base(*given))
     scores, half = scored(), {"credit_decay": 0.5, "top_layers": 0.5, "watched": 4}
     metrics, folder = run("o", "grpo", scores, **half)
     assert [len(texts) for texts in asked if len(texts) in (4, 32)] == [4]

@@ -50,6 +50,7 @@ WITH_JUDGE: dict[str, dict[str, Any]] = {
     "07-optimise-1": {"held": None},
     "08-sample-2": {},
 }
+BY_STAGE = {name.partition("-")[2]: metrics for name, metrics in {**FINISHED, **WITH_JUDGE}.items()}
 REJECTED = {"accepted": False, "reasons": ["it is not better"]}
 
 
@@ -80,7 +81,7 @@ class Case:
             folder = self._home / "jobs" / self.job.id / name
             folder.mkdir(parents=True, exist_ok=True)
             stage = name.partition("-")[2]
-            metrics = instead[stage] if stage in instead else {**FINISHED, **WITH_JUDGE}[name]
+            metrics = instead.get(stage, BY_STAGE[stage])
             (folder / "metrics.json").write_text(json.dumps(metrics))
             (folder / "DONE").touch()
 
@@ -311,18 +312,37 @@ def test_a_round_is_held_to_a_little_less_than_the_gate_allows(cycle):
 
 def test_evaluate_is_told_what_it_needs_to_judge_by(cycle, registry, tmp_path):
     """The judge's own record, people's labels, the past for the plots; and it knows all of these keys."""
-    cycle.finish(*list(FINISHED)[:6])
-    registry.add_reward(Version("reward-v1", "r/1", 1.0, metrics={"judge": {"pairs": 3}}), cycle._lease)
+    cycle.finish(*list(FINISHED)[:6], train_reward={"accepted": True, "reasons": [], "judge": {"pairs": 3}})
     with pytest.raises(StageFailed, match="evaluate"):
         cycle.cook()
     job = tmp_path / "jobs" / cycle.job.id
     config = evaluate.Config.model_validate_json((job / "07-evaluate" / "stage.json").read_bytes())
-    assert config.reward_metrics == {"judge": {"pairs": 3}}
+    assert config.judge == {"pairs": 3}
     assert config.labels == (job / "01-snapshot" / "train.parquet", job / "01-snapshot" / "holdout.parquet")
     assert [row["version"] for row in config.lineage] == ["policy-v0"]
     assert config.base is None
     assert config.rounds == ({"kl": None, "reward": None, "std": None},)
     assert (config.max_nll_rise, config.max_kl_champion, config.k) == (0.02, 0.3, 3)
+
+
+def test_a_live_judge_is_believed_by_what_it_is_worth_today(cycle, registry):
+    """Not by its figures of when it became a version: the holdout has grown since."""
+    registry.add_reward(Version("reward-v1", "r/1", 1.0, metrics={"judge": {"pairs": 3}}), cycle._lease)
+    today = REJECTED | {"judge": {"pairs": 99}, "previous_judge": {"pairs": 30}}
+    names = ("01-snapshot", "02-train_reward", "03-sample-1", "04-score-1", "05-optimise-1")
+    cycle.finish(*names, train_reward=today)
+    with pytest.raises(StageFailed, match="evaluate"):
+        cycle.cook()
+    assert cycle.given("06-evaluate")["judge"] == {"pairs": 30}
+
+
+def test_a_policy_job_knows_the_judge_by_its_versions_figures(begun, registry):
+    job = begun(Kind.policy)
+    registry.add_reward(Version("reward-v1", "r/1", 1.0, metrics={"judge": {"pairs": 3}}), job._lease)
+    job.finish("01-snapshot", "02-sample-1", "03-score-1", "04-optimise-1")
+    with pytest.raises(StageFailed, match="evaluate"):
+        job.cook()
+    assert job.given("05-evaluate")["judge"] == {"pairs": 3}
 
 
 def test_evaluate_is_told_what_the_champion_handed_down_of_the_base(cycle, registry, tmp_path):

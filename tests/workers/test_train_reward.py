@@ -89,6 +89,7 @@ def test_liars_are_not_believed_and_a_worse_one_does_not_replace_a_better(train)
     assert not worse["accepted"]
     assert "surely worse than the live one on the holdout alone" in worse["reasons"][0]
     assert worse["previous"]["log_loss"] == pytest.approx(good["holdout"]["log_loss"], abs=1e-4)
+    assert worse["previous_judge"]["log_loss"] == pytest.approx(good["judge"]["log_loss"], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -42,8 +42,8 @@ class Policy(StageConfig):
 
 
 class Config(Sampling, gate.Limits):
-    """`labels`: what people said, for whether they care about length. `reward_metrics`: those of the reward
-    version. `kl_replies`: of the candidate's, for its KL. `probe_k`, `probe_tokens`: replies to a probe, and
+    """`labels`: what people said, for whether they care about length. `judge`: what the judge is worth on the
+    holdout. `kl_replies`: of the candidate's, for its KL. `probe_k`, `probe_tokens`: replies to a probe, and
     how long they may be. `base`: what the champion's own evaluation handed down of the base. `lineage`,
     `rounds`, `curves`: what the plots show of the past, from `workers.history`.
     """
@@ -55,7 +55,7 @@ class Config(Sampling, gate.Limits):
     prompts: Path
     reward: Path
     labels: tuple[Path, ...] = ()
-    reward_metrics: dict[str, Any] = Field(default_factory=dict)
+    judge: dict[str, Any] = Field(default_factory=dict)
     base: Record | None = None
     lineage: tuple[dict[str, Any], ...] = ()
     rounds: tuple[dict[str, Any], ...] = ()
@@ -100,7 +100,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
             # Beside a champion that is the base itself, all is said already.
             base=beside(own, config.base, probes) if config.champion.adapter else None,
         ),
-        judge_quality(config.reward_metrics, labels),
+        judge_quality(config.judge, labels),
         length_taste(labels, ruler),
         ruler,
     )

@@ -362,18 +362,17 @@ def figures(
     blind, holdout, found = reward_report.base_rate(train), held.holdout, version.holdout
     logits = found.logits(holdout, found.members)
     wide = reward_report.measure([*holdout, *held.judged], version.logits(held), blind)[1]
-    previous = None
-    if old is not None:
-        theirs = old.holdout.logits(holdout, old.holdout.members)
-        previous = reward_report.measure(holdout, theirs, blind)[1]
-    alone = {
-        name: reward_report.measure(holdout, found.logits(holdout, [name]), blind)[1]
-        for name in found.rewards
-        if name not in found.members
-    }
+
+    def of(measured: Version, names: Sequence[str]) -> dict[str, Any]:
+        return reward_report.measure(holdout, measured.logits(holdout, names), blind)[1]
+
+    before = None if old is None else old.holdout
+    judged = before is not None and JUDGE in before.rewards
+    alone = {name: of(found, [name]) for name in found.rewards if name not in found.members}
     return {
-        "holdout": reward_report.measure(holdout, logits, blind)[1],
-        "previous": previous,
+        "holdout": of(found, found.members),
+        "previous": of(before, before.members) if before else None,
+        "previous_judge": of(before, [JUDGE]) if before and judged else None,
         "unseen": {key: value for key, value in wide.items() if key != "reliability"},
         **alone,
         "on_policy": reward_report.on_policy(holdout, logits, config.policy),
