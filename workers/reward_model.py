@@ -138,6 +138,12 @@ class RewardModel:
         assert self.peft is not None, "add or load a member first"
         return str(self.peft.active_adapter)
 
+    @torch.no_grad()
+    def shrink(self, name: str, share: float) -> None:
+        """Let what a member adds to its style's reward be a share of what it was."""
+        assert self.peft is not None, "add or load a member first"
+        self.peft.get_parameter(f"base_model.model.score.modules_to_save.{name}.weight").mul_(share)
+
     def save(self, name: str, directory: Path) -> None:
         """Write one member to `directory`/`name`, as PEFT names it."""
         assert self.peft is not None, "add or load a member first"

@@ -77,7 +77,7 @@ def measure(
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
     blind = np.where(_pairs(labels), 0.0, base_rate)
-    scaled = np.stack([_log_loss(blind + scale * (logits - blind), target) for scale in SCALES])
+    scaled = np.stack([log_loss(blind + scale * (logits - blind), target) for scale in SCALES])
     conversations = [label.conversation for label in labels]
     losses = _cross_fitted(scaled, weights, folds(units(conversations), FOLDS, seed=0))
     evidence = RewardEvidence(losses.tolist(), scaled[0].tolist(), weights.tolist(), conversations)
@@ -85,7 +85,7 @@ def measure(
     return evidence, accuracy(labels, logits) | {
         "ece": calibration_error(bins),
         "reliability": [vars(found) for found in bins],
-        "log_loss": _mean(_log_loss(logits, target), weights),
+        "log_loss": _mean(log_loss(logits, target), weights),
         "log_loss_scaled": _mean(losses, weights),
         "log_loss_chance": _mean(scaled[0], weights),
     }
@@ -154,7 +154,7 @@ def length_only(train: Sequence[Label], holdout: Sequence[Label]) -> dict[str, A
     weights = np.array([label.weight for label in train])
 
     def objective(w: Floats) -> float:
-        return float((weights * _log_loss(known @ w, target)).sum() + _RIDGE / 2 * (w @ w))
+        return float((weights * log_loss(known @ w, target)).sum() + _RIDGE / 2 * (w @ w))
 
     w = minimize(objective, np.zeros(known.shape[1]), method="L-BFGS-B").x
     return accuracy(holdout, _design(holdout, mean, spread) @ w)
@@ -180,7 +180,8 @@ def _pairs(labels: Sequence[Label]) -> NDArray[np.bool_]:
     return np.array([label.kind == "comparison" for label in labels], dtype=bool)
 
 
-def _log_loss(logits: Floats, target: Floats) -> Floats:
+def log_loss(logits: Floats, target: Floats) -> Floats:
+    """Cross-entropy in nats, label by label."""
     loss: Floats = np.logaddexp(0.0, -logits) * target + np.logaddexp(0.0, logits) * (1 - target)
     return loss
 

@@ -169,7 +169,7 @@ class LabelTrainer(RewardTrainer):
         labels = [self._labels[row] for row in rows]
         features = [self._features[row] for row in rows]
         given = {
-            "style": self._looks([reply.style for reply in _flat(features)]),
+            "style": self._looks([reply.style for reply in flat(features)]),
             "rater": self._thumbs.raters(labels),
         }
         return label_batch(labels, features) | given
@@ -197,7 +197,7 @@ class LabelTrainer(RewardTrainer):
 def label_batch(labels: Sequence[Label], features: LabelFeatures) -> dict[str, Tensor]:
     """Labels as tensors: features of all `a` replies, then of the `b` replies of comparisons; `pair` marks
     comparisons."""
-    return collate(_flat(features)) | {
+    return collate(flat(features)) | {
         "pair": torch.tensor([label.kind == "comparison" for label in labels]),
         "target": torch.tensor([label.target for label in labels], dtype=torch.float32),
         "margin": torch.tensor([label.margin for label in labels], dtype=torch.float32),
@@ -205,7 +205,8 @@ def label_batch(labels: Sequence[Label], features: LabelFeatures) -> dict[str, T
     }
 
 
-def _flat(features: LabelFeatures) -> list[Features]:
+def flat(features: LabelFeatures) -> list[Features]:
+    """The `a` of each label, and then the `b` of comparisons."""
     return [pair[0] for pair in features] + [pair[1] for pair in features if len(pair) == 2]
 
 

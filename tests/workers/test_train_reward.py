@@ -128,6 +128,25 @@ def test_members_and_their_judge_are_accepted_apart(train):
 
 
 @pytest.mark.slow
+def test_a_judge_that_learnt_chance_is_left_with_its_style(train, tiny_model):
+    """The members' labels say so, none of which it has seen; and one that learnt the truth is believed."""
+    honest, dice = labels(160, seed=1), random.Random(5)
+    random_ = [Label(**{**vars(row), "target": float(dice.random() < 0.5)}) for row in honest]
+    mixed = [chance if for_judge(row) else row for row, chance in zip(honest, random_, strict=True)]
+    told, folder = train("told", honest, labels(24, seed=2))
+    lost, nowhere = train("lost", mixed, labels(24, seed=2))
+    assert lost["judge_share"] <= 1 / 8 < told["judge_share"]
+    assert told["judge"]["pair_accuracy"] > 0.8
+    tokens = [[11, 11, 2], [15, 16, 2]]
+    samples = [Sample(0, [], "…", [1, 21, 3, 2, 1, 22], ids, [-1.0] * 3, "stop") for ids in tokens]
+    apart = [
+        abs(float(score_samples(tiny_model, place, ["judge"], samples)[:, 0].diff()))
+        for place in (folder, nowhere)
+    ]
+    assert apart[1] < apart[0] / 4, "as it is saved"
+
+
+@pytest.mark.slow
 def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_keeps_its_own_scale(train):
     first, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
     finishes = ["stop", "length"] * 12

@@ -4,7 +4,8 @@
 
 One scalar r(x, y) a member, trained on comparisons (Bradley-Terry) and thumbs (logistic) at once. The members
 see two thirds of the conversations, the judge the other third: it never rewards, so it can be asked who is
-better. From `init` it goes on where the live version stands. `warm` is the members' average. Members are
+better; of its adapter only so much counts as the members' labels bear out (`workers.shrinkage`). From
+`init` it goes on where the live version stands. `warm` is the members' average. Members are
 accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
 labels, by a paired test; the judge by the same test on the holdout. Each is accepted apart, and what is not
 stays as it is in `init`: else a judge that happens to be bad would turn candidates away for as long as
@@ -33,8 +34,9 @@ from workers.labels import Label, newest, read_labels
 from workers.reward_gate import Gain
 from workers.reward_model import JUDGE, RewardModel, Texts, member_names
 from workers.reward_report import Floats, Version
-from workers.reward_trainer import LabelFeatures, Training, label_features, style_head
+from workers.reward_trainer import LabelFeatures, Training, flat, label_features, style_head
 from workers.scoring import Shape, read_shape
+from workers.shrinkage import believed
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 from workers.style import Scale, mean_head, read_style, write_styles
 from workers.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
@@ -152,6 +154,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     for number, name in enumerate(bench.names):
         stage.progress(number + 1, len(bench.names) + 1, f"training {name} on {len(train)} labels")
         losses[name], thumbs[name] = train_adapter(bench, name, number)
+    share = shrink_judge(bench, thumbs[JUDGE]) if config.judge else None
     trained = time.monotonic()
     new = measured(bench, held, bench.names, thumbs)
     choice = choose(config, reward_report.base_rate(train), held, new, old)
@@ -163,6 +166,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "train_labels": len(train),
         "ai_labels": len(extra),
         "train_loss": losses,
+        "judge_share": share,
         "thumbs": {name: asdict(scale) for name, scale in version.holdout.thumbs.items()},
         "seconds": {"reading": read - started, "training": trained - read},
     }
@@ -236,8 +240,8 @@ def measured(bench: Bench, held: Unseen, names: Sequence[str], thumbs: Mapping[s
 def scored(
     bench: Bench, features: LabelFeatures, names: Sequence[str], thumbs: Mapping[str, ThumbScale]
 ) -> Version:
-    flat = [pair[0] for pair in features] + [pair[1] for pair in features if len(pair) == 2]
-    rewards = {name: bench.model.score(flat, name).double().numpy() for name in names}
+    replies = flat(features)
+    rewards = {name: bench.model.score(replies, name).double().numpy() for name in names}
     return Version(bench.shape.members, rewards, thumbs)
 
 
@@ -270,6 +274,19 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     )
     bench.model.save(name, bench.stage.path("reward"))
     return trained
+
+
+def shrink_judge(bench: Bench, scale: ThumbScale) -> float:
+    """Believe the new judge's adapter as far as the members' labels bear it out, none of which a judge has
+    learnt. That says how far it counts, and not which way it points, so it still judges by its own labels."""
+    rows = [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
+    labels, replies = [bench.labels[row] for row in rows], flat([bench.features[row] for row in rows])
+    style = bench.model.style_rewards([reply.style for reply in replies], JUDGE).double().numpy()
+    added = bench.model.score(replies, JUDGE).double().numpy() - style
+    share = believed(labels, style, added, scale)
+    bench.model.shrink(JUDGE, share)
+    bench.model.save(JUDGE, bench.stage.path("reward"))
+    return share
 
 
 def style_scale(bench: Bench) -> Scale:
