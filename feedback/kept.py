@@ -64,20 +64,26 @@ class Kept:
 
     def _follow(self) -> tuple[int, int]:
         """See what has changed; return the newest change's number, and how often all was forgotten."""
-        with self._lock:
-            if time.monotonic() < self._ends:
-                changes: Any = self._redis.zrange(
-                    CHANGED, self._newest + 1, "+inf", byscore=True, withscores=True
-                )
-                for hour, number in changes:
-                    self._note(int(hour), int(number))
-            else:
-                self._values.clear()
-                self._changed.clear()
-                self._newest = int(self._redis.get(CHANGES) or 0)
-                self._times += 1
-                self._ends = time.monotonic() + LASTS
-            return self._newest, self._times
+        while True:
+            with self._lock:
+                newest, times, known = self._newest, self._times, time.monotonic() < self._ends
+            with self._redis.pipeline() as pipe:
+                pipe.get(CHANGES)
+                pipe.zrange(CHANGED, newest + 1, "+inf", byscore=True, withscores=True)
+                count, changes = pipe.execute()
+            count = int(count or 0)
+            with self._lock:
+                if times != self._times:
+                    continue  # another thread has forgotten all meanwhile
+                if known and count >= newest:
+                    for hour, number in changes:
+                        self._note(int(hour), int(number))
+                else:  # time is up, or this is another store: it was emptied, or restored
+                    self._values.clear()
+                    self._changed.clear()
+                    self._times += 1
+                    self._newest, self._ends = count, time.monotonic() + LASTS
+                return count, self._times
 
     def _note(self, hour: int, number: int) -> None:
         for period in ((hour, HOUR), (hour - hour % DAY, DAY)):
@@ -96,5 +102,6 @@ class Kept:
             return
         for key, value in read.items():
             self._values[key] = (newest, value)
+            self._values.move_to_end(key)
         while len(self._values) > MOST:
             self._values.popitem(last=False)

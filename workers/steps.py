@@ -284,8 +284,8 @@ def _score(
 def _evaluate(kitchen: Kitchen, snapshot: Finished, rewarded: Rewarded, name: str, adapter: str) -> Finished:
     settings, job = kitchen.settings, kitchen.run.directory
     champion = kitchen.facts["champion"]
-    live = kitchen.registry.rewards().get(kitchen.facts["reward"])
-    judge = rewarded.judge or (live.metrics.get("judge") if live else None)
+    version = kitchen.registry.rewards().get(rewarded.version or kitchen.facts["reward"])
+    judge = rewarded.judge or (version.metrics.get("judge") if version else None)
     return kitchen.run.stage(
         "evaluate",
         "evaluate",

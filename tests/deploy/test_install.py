@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def test_a_signal_ends_the_installation_and_all_that_it_started(
     assert said.strip() == "Stopped. The next start goes on with what is installed so far."
     eventually(lambda: not any(alive(pid) for pid in pids))
     assert not list(checkout.glob(".venv/*.stamp"))
+
+
+def test_every_package_is_installed():
+    """An editable install has those that are not named, too; a wheel has not."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = [
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("feedback", "serving", "workers", "deploy")
+        for path in (ROOT / top).rglob("__init__.py")
+    ]
+    assert sorted(named) == sorted(found)

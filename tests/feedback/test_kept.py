@@ -1,6 +1,7 @@
 """Counters that a gateway keeps: read once, again when they changed, and right whatever happens meanwhile."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
@@ -9,8 +10,10 @@ from feedback import kept, layout, scripts
 from feedback.filters import Window
 from feedback.kept import Kept, Place
 from feedback.layout import DAY, HOUR
+from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import Rating, Thumb
+from tests.servers import ValkeyProcess
 
 START = 1_700_000_000 // DAY * DAY
 WEEK = Window.of(START, START + 7 * DAY)
@@ -77,6 +80,33 @@ def test_changes_that_lost_their_numbers_are_seen_in_time(redis, monkeypatch):
     assert ups(stats) == {START: 7}
     redis.hset(layout.hour_key(START), "of policy-v0 up", 8)
     assert ups(stats) == {START: 8}
+
+
+def test_another_store_in_its_place_is_seen_at_once(redis):
+    """Emptied, or restored from what it was before: its numbers go back."""
+    stats = Stats(redis)
+    for rater in ("ann", "bob"):
+        rate(redis, START, rater)
+    assert ups(stats) == {START: 2}
+    redis.flushdb()
+    rate(redis, START + HOUR)
+    assert ups(stats) == {START + HOUR: 1}
+
+
+def test_threads_see_what_they_said(valkey: ValkeyProcess, redis: Redis):
+    """Each thread's look has its own thumb in it, whatever the others read and keep meanwhile."""
+    with connect(valkey.url) as shared:
+        stats = Stats(shared)
+
+        def speak(number: int) -> bool:
+            at = START + (number % 5) * HOUR
+            before = ups(stats).get(at, 0)
+            rate(redis, at, f"r{number}")
+            return ups(stats)[at] > before
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(speak, range(80)))
+    assert sum(ups(stats).values()) == 80
 
 
 def test_what_changes_while_it_is_read_is_read_again(redis):

@@ -26,7 +26,7 @@ BODIES: dict[tuple[str, str], dict] = {
 }
 ROUTES = list(BODIES)
 OWN = [route for route in ROUTES if route[1] not in (CHAT, PAIRS)]  # those whose fields are all ours
-LOG = ("tw:completion", "tw:count", "tw:served")
+LOG = ("tw:completion", "tw:count", "tw:change", "tw:served")
 
 
 def body_is_optional(route: tuple[str, str]) -> bool:

@@ -154,7 +154,9 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     for number, name in enumerate(bench.names):
         stage.progress(number + 1, len(bench.names) + 1, f"training {name} on {len(train)} labels")
         losses[name], thumbs[name] = train_adapter(bench, name, number)
-    share = shrink_judge(bench, thumbs[JUDGE]) if config.judge else None
+    share = None
+    if config.judge:
+        share, thumbs[JUDGE] = shrink_judge(bench, thumbs[JUDGE])
     trained = time.monotonic()
     new = measured(bench, held, bench.names, thumbs)
     choice = choose(config, reward_report.base_rate(train), held, new, old)
@@ -276,17 +278,23 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     return trained
 
 
-def shrink_judge(bench: Bench, scale: ThumbScale) -> float:
+def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
     """Believe the new judge's adapter as far as the members' labels bear it out, none of which a judge has
-    learnt. That says how far it counts, and not which way it points, so it still judges by its own labels."""
+    learnt. That says how far it counts, and not which way it points, so it still judges by its own labels.
+
+    What it adds to all thumbed replies alike goes into what a thumb up takes: that is not the adapter's to
+    lose.
+    """
     rows = [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
     labels, replies = [bench.labels[row] for row in rows], flat([bench.features[row] for row in rows])
     style = bench.model.style_rewards([reply.style for reply in replies], JUDGE).double().numpy()
     added = bench.model.score(replies, JUDGE).double().numpy() - style
-    share = believed(labels, style, added, scale)
+    thumbed = [label.kind == "thumb" for label in labels]
+    usual = float(added[: len(labels)][thumbed].mean()) if any(thumbed) else 0.0
+    share = believed(labels, style, added - usual, replace(scale, b=scale.b + scale.a * usual))
     bench.model.shrink(JUDGE, share)
     bench.model.save(JUDGE, bench.stage.path("reward"))
-    return share
+    return share, replace(scale, b=scale.b + scale.a * usual * (1 - share))
 
 
 def style_scale(bench: Bench) -> Scale:
