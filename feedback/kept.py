@@ -42,7 +42,7 @@ class Kept:
         self._values: OrderedDict[str, tuple[int, Any]] = OrderedDict()  # key → change it is as new as, value
         self._changed: dict[tuple[int, int], int] = {}  # hour or day → its newest change
         self._newest = 0  # change that was seen
-        self._times = 0  # that all was forgotten
+        self._epoch = 0  # begins anew when all is forgotten
         self._ends = 0.0
 
     def values(self, places: Sequence[Place[Value]]) -> list[Value]:
@@ -63,17 +63,17 @@ class Kept:
         return [found[place.key] for place in places]
 
     def _follow(self) -> tuple[int, int]:
-        """See what has changed; return the newest change's number, and how often all was forgotten."""
+        """See what has changed; return the newest change's number, and the epoch."""
         while True:
             with self._lock:
-                newest, times, known = self._newest, self._times, time.monotonic() < self._ends
+                newest, epoch, known = self._newest, self._epoch, time.monotonic() < self._ends
             with self._redis.pipeline() as pipe:
                 pipe.get(CHANGES)
                 pipe.zrange(CHANGED, newest + 1, "+inf", byscore=True, withscores=True)
                 count, changes = pipe.execute()
             count = int(count or 0)
             with self._lock:
-                if times != self._times:
+                if epoch != self._epoch:
                     continue  # another thread has forgotten all meanwhile
                 if known and count >= newest:
                     for hour, number in changes:
@@ -81,9 +81,9 @@ class Kept:
                 else:  # time is up, or this is another store: it was emptied, or restored
                     self._values.clear()
                     self._changed.clear()
-                    self._times += 1
+                    self._epoch += 1
                     self._newest, self._ends = count, time.monotonic() + LASTS
-                return count, self._times
+                return count, self._epoch
 
     def _note(self, hour: int, number: int) -> None:
         for period in ((hour, HOUR), (hour - hour % DAY, DAY)):
@@ -97,8 +97,8 @@ class Kept:
         self._values.move_to_end(place.key)
         return kept
 
-    def _keep(self, read: dict[str, Any], newest: int, times: int) -> None:
-        if times != self._times:
+    def _keep(self, read: dict[str, Any], newest: int, epoch: int) -> None:
+        if epoch != self._epoch:
             return
         for key, value in read.items():
             self._values[key] = (newest, value)

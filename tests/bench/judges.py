@@ -17,19 +17,19 @@ asserted; about 20 s a job on two cores.
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from feedback.types import content_hash
 from tests.bench.gold import scorer
+from tests.bench.rewards import Floats, correlation
 from workers.labels import newest, read_labels
 from workers.reward_model import JUDGE, RewardModel, Texts
 from workers.reward_trainer import label_features
@@ -39,7 +39,6 @@ from workers.stages.train_reward import Bench, Config
 from workers.statistics import share_interval, win_probabilities
 
 CONFIDENCE = 0.8  # as the gate's
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -74,16 +73,24 @@ class Replies:
 
     def wins(self, rewards: Floats) -> list[float]:
         half = len(self.prompts) // 2
-        sides: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
-        for row, (prompt, reward) in enumerate(zip(self.prompts, rewards.tolist(), strict=True)):
-            sides[row >= half].setdefault(prompt, []).append(reward)
-        return win_probabilities(*sides)
+        candidate, champion = (
+            {prompt: rewards[rows].tolist() for prompt, rows in _grouped(self.prompts, side).items()}
+            for side in (range(half), range(half, len(self.prompts)))
+        )
+        return win_probabilities(candidate, champion)
 
     def opinion(self, rewards: Floats) -> Opinion:
-        wins, prompts = self.wins(rewards), np.asarray(self.prompts)
-        each = [(rewards[prompts == prompt], self.gold[prompts == prompt]) for prompt in set(self.prompts)]
-        told = [float(np.corrcoef(a, b)[0, 1]) for a, b in each if a.std() > 0 and b.std() > 0]
-        return Opinion(fmean(wins), share_interval(wins, CONFIDENCE)[0], fmean(told) if told else 0.0)
+        wins, groups = self.wins(rewards), _grouped(self.prompts, range(len(self.prompts))).values()
+        r = correlation(groups, rewards, self.gold)
+        return Opinion(fmean(wins), share_interval(wins, CONFIDENCE)[0], r)
+
+
+def _grouped(prompts: Sequence[str], rows: Iterable[int]) -> dict[str, list[int]]:
+    """Some rows, by their prompts."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(prompts[row], []).append(row)
+    return found
 
 
 def main() -> None:

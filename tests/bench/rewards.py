@@ -20,7 +20,7 @@ import argparse
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -195,12 +195,16 @@ class Measured:
             for a, b in combinations(rows, 2)
             if gold[a] != gold[b]
         ]
-        both = [
-            float(np.corrcoef(reward[rows], gold[rows])[0, 1])
-            for rows in self._groups
-            if gold[rows].std() > 0 and reward[rows].std() > 0
-        ]
-        return fmean(float(product > 0) for product in pairs), fmean(both)
+        return fmean(float(product > 0) for product in pairs), correlation(self._groups, reward, gold)
+
+
+def correlation(groups: Iterable[Sequence[int]], reward: Floats, gold: Floats) -> float:
+    """Pearson's r within each group of rows, mean over those in which both vary."""
+    return fmean(
+        float(np.corrcoef(reward[rows], gold[rows])[0, 1])
+        for rows in map(list, groups)
+        if gold[rows].std() > 0 and reward[rows].std() > 0
+    )
 
 
 def read(out: Path) -> list[Found]:

@@ -1,4 +1,4 @@
-"""What an update is run with; what a method is run with where nothing else is said."""
+"""What an update is run with."""
 
 from dataclasses import dataclass
 from pathlib import Path
