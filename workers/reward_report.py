@@ -19,6 +19,7 @@ from workers.statistics import wilson_interval
 from workers.thumb_scale import ThumbScale
 
 SCALES = (0.0, *(2.0**power for power in range(-6, 3)))
+SHIFTS = (0.0, *(side * step / 10 for step in range(1, 16) for side in (1, -1)))  # logits of a thumb up
 FOLDS = 5
 _RIDGE = 1.0
 
@@ -68,26 +69,36 @@ def measure(
     """How well logits predict labels. Ties count for the loss and the calibration, not for the accuracy.
 
     `base_rate`: the logit of a thumb up that one would say who does not see the reply. The losses that decide
-    are those at the best of a few scales of what is said beyond that, since what is done with a reward does
-    not depend on its scale, and a model that ranks well but is too sure is not a worse one. The scale of each
-    label is the best for the other folds: picked on the label itself, among them 0, which says what chance
-    says, rewards at random would come out better than chance. Losses are weighed as labels are; shares count
-    each label once.
+    are those at the best of a few scales of what is said beyond that, and of a few shifts of the base rate,
+    since what is done with a reward depends on neither: a model that ranks well is not a worse one for being
+    too sure, nor for raters being more lenient here than where it learnt. Chance has its shift too. Scale and
+    shift of each label are the best for the other folds: picked on the label itself, among them scale 0,
+    which says what chance says, rewards at random would come out better than chance. A shift has a prior of
+    one logit. Losses are weighed as labels are; shares count each label once.
     """
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
-    blind = np.where(_pairs(labels), 0.0, base_rate)
-    scaled = np.stack([log_loss(blind + scale * (logits - blind), target) for scale in SCALES])
+    pairs = _pairs(labels)
+    blind = np.where(pairs, 0.0, base_rate)
     conversations = [label.conversation for label in labels]
-    losses = _cross_fitted(scaled, weights, folds(units(conversations), FOLDS, seed=0))
-    evidence = RewardEvidence(losses.tolist(), scaled[0].tolist(), weights.tolist(), conversations)
+    fold = folds(units(conversations), FOLDS, seed=0)
+
+    def at_best(scales: Sequence[float]) -> Floats:
+        """(labels,)"""
+        tried = [(scale, shift) for scale in scales for shift in SHIFTS]
+        said = [blind + scale * (logits - blind) + shift * ~pairs for scale, shift in tried]
+        prior = np.array([shift**2 / 2 for _, shift in tried])
+        return _cross_fitted(np.stack([log_loss(each, target) for each in said]), weights, prior, fold)
+
+    losses, chance = at_best(SCALES), at_best(SCALES[:1])
+    evidence = RewardEvidence(losses.tolist(), chance.tolist(), weights.tolist(), conversations)
     bins = reliability((1 / (1 + np.exp(-logits))).tolist(), target.tolist())
     return evidence, accuracy(labels, logits) | {
         "ece": calibration_error(bins),
         "reliability": [vars(found) for found in bins],
         "log_loss": _mean(log_loss(logits, target), weights),
         "log_loss_scaled": _mean(losses, weights),
-        "log_loss_chance": _mean(scaled[0], weights),
+        "log_loss_chance": _mean(chance, weights),
     }
 
 
@@ -186,13 +197,13 @@ def log_loss(logits: Floats, target: Floats) -> Floats:
     return loss
 
 
-def _cross_fitted(losses: Floats, weights: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(labels,): of (scales, labels) each label's loss at the scale that is best for the other folds, or the
-    first of equals."""
+def _cross_fitted(losses: Floats, weights: Floats, prior: Floats, fold: NDArray[np.int64]) -> Floats:
+    """(labels,): of (choices, labels) each label's loss by the choice that is best for the other folds, with
+    its `prior` in nats, or by the first of equals."""
     weighed: Floats = weights * losses
     found: Floats = losses[0].copy()
     for left_out in np.unique(fold):
-        best = int(weighed[:, fold != left_out].sum(1).argmin())
+        best = int((weighed[:, fold != left_out].sum(1) + prior).argmin())
         found[fold == left_out] = losses[best, fold == left_out]
     return found
 

@@ -36,21 +36,39 @@ def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
     assert sum(loud.losses) < 1e-6
     assert sum(good.losses) < 0.1 * len(rows)
     upside_down, _ = measure(rows, -right, 0.0)
+    assert upside_down.losses == upside_down.chance
+    choices = [pair("x", "y", row.target) for row in rows]
+    upside_down, _ = measure(choices, -right, 0.0)
     assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
 
 
-def test_rewards_at_random_are_seldom_taken_for_better_than_chance():
+@pytest.mark.parametrize("up", [0.5, 0.8])
+def test_rewards_at_random_are_seldom_taken_for_better_than_chance(up):
     """At 60 %, two of five would pass if the gain were 0 on average; it is below 0."""
     dice, accepted = np.random.default_rng(0), 0
     for number in range(100):
-        rows = [thumb("x", dice.random() < 0.5, conversation=f"{number}-{n}") for n in range(25)]
+        rows = [thumb("x", dice.random() < up, conversation=f"{number}-{n}") for n in range(25)]
         evidence, _ = measure(rows, dice.normal(size=25), 0.0)
         accepted += judge_reward(paired_gain(evidence, None, 0.6), True, 0.6).accepted
     assert accepted <= 15
 
 
+@pytest.mark.parametrize("b", [-1.2, 0.0, 1.2])
+def test_who_ranks_well_is_no_worse_where_raters_are_more_lenient_than_where_it_learnt(b):
+    dice = np.random.default_rng(0)
+    rewards = dice.normal(size=200)
+    up = dice.random(200) < 1 / (1 + np.exp(-rewards))
+    rows = [thumb("x", bool(said), conversation=str(number)) for number, said in enumerate(up)]
+    evidence, figures = measure(rows, rewards + b, b)
+    gain = paired_gain(evidence, None, 0.6)
+    assert gain is not None
+    assert gain.interval[0] > 0.05
+    assert figures["log_loss_chance"] < 0.72, "chance knows how lenient they are too"
+    assert figures["log_loss_scaled"] == pytest.approx(0.61, abs=0.02)
+
+
 def test_the_scale_of_a_label_is_told_by_other_conversations():
-    rows = [thumb("x", True, conversation=name) for name in "aabbcc"]
+    rows = [pair("x", "y", 1.0, conversation=name) for name in "aabbcc"]
     losses = measure(rows, array(1.0, 1.0, -1.0, -1.0, 1.0, 1.0), 0.0)[0].losses
     assert losses[2] == losses[3] == pytest.approx(np.log1p(np.exp(4))), "a and c say: rewards are right"
     assert losses[0] == losses[4] == pytest.approx(np.log(2)), "b and the other say: they tell nothing"
