@@ -30,12 +30,20 @@ class Held:
         self._layers = [
             layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad
         ]
+        self._solved: tuple[Tensor, Tensor] | None = None  # slopes, and their damped Gram matrix
 
-    def restore(self) -> None:
-        """One step."""
-        slopes, missing = self._linear()
-        gram = slopes @ slopes.T
-        gram += DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+    def restore(self, again: bool = False) -> None:
+        """One step. `again`: along the slopes of the last one, as where nothing was learnt since: what texts
+        lack is read anew, which is a third of the work (the chord method: Kelley 1995, Iterative Methods for
+        Linear and Nonlinear Equations, 5.4.1)."""
+        if again and self._solved is not None:
+            slopes, gram = self._solved
+            missing = self._missing()
+        else:
+            slopes, missing = self._linear()
+            gram = slopes @ slopes.T
+            gram += DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+            self._solved = slopes, gram
         change = slopes.T @ torch.linalg.solve(gram, missing)
         parts = change.split([layer.weight.numel() for layer in self._layers])
         with torch.no_grad():
@@ -57,11 +65,27 @@ class Held:
             for kind, which in enumerate((~last, last)):
                 each = per_text(found, which.to(found.device), row, passed)
                 for place, number in enumerate(rows):
-                    its = (row.reply == place) & which
-                    base = self._base[number][-1:] if kind else self._base[number][:-1]
                     slopes[2 * number + kind] = each[place]
-                    missing[2 * number + kind] = float(base.sum() - found.detach().cpu()[its].sum())
+            self._lack(missing, rows, row, found.detach())
         return torch.stack(slopes), missing
+
+    def _missing(self) -> Tensor:
+        """What `_linear` finds missing, (2·texts,), alone."""
+        missing = torch.zeros(2 * len(self._texts), device=self._model.device)
+        self._model.eval()
+        for rows in plan(self._texts, self._budget):
+            row = pack(self._texts, rows)
+            with torch.no_grad():
+                self._lack(missing, rows, row, score_pack(self._model, row).logprobs)
+        return missing
+
+    def _lack(self, missing: Tensor, rows: Sequence[int], row: Pack, found: Tensor) -> None:
+        """Enter what the texts `rows` lack, of whose tokens `found` are the log-probabilities."""
+        found = found.cpu()
+        for place, number in enumerate(rows):
+            gap = self._base[number] - found[row.reply == place]
+            missing[2 * number] = float(gap[:-1].sum())
+            missing[2 * number + 1] = float(gap[-1])
 
     @contextmanager
     def _watched(self) -> Iterator[Seen]:

@@ -42,6 +42,7 @@ SAMPLES = pa.schema(
         ("logprobs", pa.list_(pa.float32())),
         ("finish_reason", pa.string()),
         ("fresh", pa.bool_()),
+        ("by_base", pa.bool_()),
     ]
 )
 SCORES = SAMPLES.append(pa.field("reward", pa.float64())).append(pa.field("std", pa.float64()))
@@ -97,7 +98,8 @@ class Prompt:
 class Sample:
     """One reply that an engine sampled. `token_ids` holds the end of turn where `finish_reason` is "stop";
     `logprobs[i]` is log p(token_ids[i] | all before) under the policy that wrote it, nats, at temperature
-    1. `fresh`: sampled in this round; else in an earlier job, by the same policy or an ancestor of it."""
+    1. `fresh`: sampled in this round; else in an earlier job, by the same policy or an ancestor of it.
+    `by_base`: the base itself wrote it, as far as is known."""
 
     prompt_id: int
     messages: list[Message]
@@ -107,6 +109,7 @@ class Sample:
     logprobs: list[float]
     finish_reason: str
     fresh: bool = True
+    by_base: bool = False
 
 
 @dataclass(frozen=True)

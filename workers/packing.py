@@ -23,7 +23,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from workers.frozen import Frozen, Part, reading
 
 ATTENTION = "packed"
-CHUNK = 256  # positions whose logits are alive at a time
+CHUNK = 128  # positions whose logits are alive at a time
 SHORT = 256  # tokens of a sequence up to which a CPU keeps its attention's weights for the backward
 IGNORED = -100
 _EXTRAS = ("entropy", "mean_logit", "top")
@@ -320,19 +320,23 @@ class _Score(torch.autograd.Function):
         for first in range(0, len(hidden), CHUNK):
             part = slice(first, first + CHUNK)
             state, token = hidden[part], target[part]
-            logits = (state @ weight.T).float()
-            log_z = logits.logsumexp(-1)
-            said = logits.gather(-1, token[:, None]).squeeze(-1)
-            logprobs[part] = said - log_z
+            logits = state @ weight.T
+            said = logits.gather(-1, token[:, None]).float()
             if not wants and not extras:
+                logprobs[part] = (said - logits.float().logsumexp(-1, keepdim=True)).squeeze(-1)
                 continue
-            if extras:
-                top[part] = (said >= logits.amax(-1)).float()
-            expected = logits.sub_(log_z[:, None]).exp_().to(weight.dtype) @ weight
+            # Each pass over (CHUNK, vocabulary) counts, so p is never made: e^(logit - most) and its sum are.
+            most = logits.amax(-1, keepdim=True)
+            raised = logits.float().sub_(most).exp_()
+            total = raised.sum(-1, keepdim=True)
+            log_z = most.float() + total.log()
+            logprobs[part] = (said - log_z).squeeze(-1)
+            expected = (raised.to(weight.dtype) @ weight).float() / total
             if wants:
-                slope[part] = weight[token] - expected
+                slope[part] = (weight[token].float() - expected).to(slope.dtype)
             if mean_weight is not None:
-                entropy[part] = log_z - (state.float() * expected.float()).sum(-1)
+                top[part] = (said >= most).squeeze(-1).float()
+                entropy[part] = log_z.squeeze(-1) - (state.float() * expected).sum(-1)
                 mean_logit[part] = state.float() @ mean_weight
         ctx.save_for_backward(slope)
         ctx.mark_non_differentiable(entropy, mean_logit, top)

@@ -223,7 +223,8 @@ class KeepNear(TrainerCallback):
     inside all bounds. `stretched`: how many times it is.
 
     `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
-    be left, and at the end before the way is gone on with, `restores` times.
+    be left, and at the end before the way is gone on with, `restores` times; it is told whether nothing was
+    learnt since the last time.
     """
 
     def __init__(
@@ -233,12 +234,13 @@ class KeepNear(TrainerCallback):
         bound: Distance,
         every: int,
         reach: float = 0.0,
-        restore: Callable[[], None] | None = None,
+        restore: Callable[[bool], None] | None = None,
         restores: int = 0,
     ) -> None:
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
         self._restore, self._restores = restore, 0 if restore is None else restores
+        self._restored_at = -1  # step
         self._begin = measure()
         self._began = self._copy()
         self._kept, self._there = self._began, self._begin
@@ -278,7 +280,8 @@ class KeepNear(TrainerCallback):
         """Whether it is within, once texts are restored."""
         if self._restore is None:
             return False
-        self._restore()
+        self._restore(self._restored_at == step)
+        self._restored_at = step
         return self._within(step)
 
     def _within(self, step: int) -> bool:

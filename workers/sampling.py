@@ -105,7 +105,8 @@ async def sample_replies(
     progress: Callable[[int, int, str], None] = lambda done, total, message: None,
     adapter: Path | None = None,
 ) -> list[Sample]:
-    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`.
+    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`. Without an
+    `adapter` `model` is the base.
 
     A prompt that the engine refuses (too long for it) or that is longer than `max_prompt_tokens` is left out.
     An engine that restarts is waited for, and gets `model` again from `adapter`.
@@ -128,7 +129,8 @@ async def sample_replies(
         progress(done, len(prompts), f"{model} has answered {done} of {len(prompts)} prompts")
         if len(answer["prompt_token_ids"]) > sampling.max_prompt_tokens:
             return []
-        return [_sample(number, prompts[number], answer, choice) for choice in answer["choices"]]
+        given = number, prompts[number], answer, adapter is None
+        return [_sample(*given, choice) for choice in answer["choices"]]
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ask(number)) for number in range(len(prompts))]
@@ -148,7 +150,9 @@ def _body(model: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def _sample(number: int, prompt: Prompt, answer: dict[str, Any], choice: dict[str, Any]) -> Sample:
+def _sample(
+    number: int, prompt: Prompt, answer: dict[str, Any], by_base: bool, choice: dict[str, Any]
+) -> Sample:
     logprobs = [float(token["logprob"]) for token in choice["logprobs"]["content"]]
     if len(logprobs) != len(choice["token_ids"]):
         raise StageError(
@@ -162,4 +166,5 @@ def _sample(number: int, prompt: Prompt, answer: dict[str, Any], choice: dict[st
         token_ids=list(choice["token_ids"]),
         logprobs=logprobs,
         finish_reason=choice["finish_reason"],
+        by_base=by_base,
     )

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from workers import holding
 from workers.holding import Held, per_text
 from workers.packing import Reply, pack, score_pack
 from workers.policy_model import base_logprobs, load_policy, reply_logprobs
@@ -37,21 +38,36 @@ def test_a_texts_gradient_is_that_of_its_tokens_alone(policy, held):
 
 
 def test_a_step_brings_texts_back_to_where_they_are_to_the_base_and_is_short(policy, held):
-    def off() -> float:
-        """What all but the last token of a text have moved together, and the last one, on average."""
-        mine = reply_logprobs(policy, PROMPTS, REPLIES, 256)
-        moved = [now - before for now, before in zip(mine, held._base, strict=True)]
-        return float(torch.tensor([part for row in moved for part in (row[:-1].sum(), row[-1])]).abs().mean())
-
     weights = torch.cat([layer.weight.detach().flatten() for layer in held._layers])
-    before = off()
+    before = off(policy, held)
     held.restore()
-    first = off()
+    first = off(policy, held)
     held.restore()
     assert first < 0.6 * before
-    assert off() < 0.4 * before
+    assert off(policy, held) < 0.4 * before
     now = torch.cat([layer.weight.detach().flatten() for layer in held._layers])
     assert 0 < float((now - weights).norm()) < 0.5 * float(weights.norm())
+
+
+def test_another_step_goes_along_the_slopes_of_the_first(policy, held, monkeypatch):
+    asked = []
+    monkeypatch.setattr(holding, "per_text", lambda *given: asked.append(given) or per_text(*given))
+    before = off(policy, held)
+    held.restore(again=True)
+    assert len(asked) == 2, "there are no slopes yet"
+    first = off(policy, held)
+    held.restore(again=True)
+    assert len(asked) == 2
+    assert off(policy, held) < 0.8 * first < 0.5 * before
+    held.restore()
+    assert len(asked) == 4
+
+
+def off(policy, held) -> float:
+    """What all but the last token of a text have moved together, and the last one, on average."""
+    mine = reply_logprobs(policy, PROMPTS, REPLIES, 256)
+    moved = [now - before for now, before in zip(mine, held._base, strict=True)]
+    return float(torch.tensor([part for row in moved for part in (row[:-1].sum(), row[-1])]).abs().mean())
 
 
 def test_what_is_where_it_was_stays_there(tiny_model):

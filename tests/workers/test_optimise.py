@@ -167,7 +167,12 @@ def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
     asked.clear()
     run("again", "grpo", scores, init=folder / "adapter", **half)
-    assert [len(texts) for texts in asked if len(texts) in (4, 32)] == [4, 32]
+    assert [len(texts) for texts in asked if len(texts) in (4, 28)] == [4, 28]
+    asked.clear()
+    rows = [(replace(sample, by_base=sample.prompt_id < 4), score) for sample, score in read_scores(scores)]
+    write_scores(scores, *zip(*rows, strict=True))
+    run("replayed", "grpo", scores, init=folder / "adapter", **half)
+    assert [len(texts) for texts in asked if len(texts) in (4, 14)] == [4, 14], "what the base wrote it knows"
 
 
 def test_a_first_adapter_is_on_what_the_engines_of_deploy_up_wrap(run, scored):
@@ -406,9 +411,12 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
 @pytest.mark.slow
 def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored):
     scores = scored()
-    free, _ = run("free", "grpo", scores, epochs=6, plain_weight=1e-6, restores=0)
+    free, folder = run("free", "grpo", scores, epochs=6, plain_weight=1e-6, restores=0)
     assert free["nll_rise"] > 0.001
-    tight = {"plain_weight": 1e-6, "max_nll_rise": free["nll_rise"] / 3, "epochs": 6}
+    # A bound that is left for the first time, by little: where so few steps end is a matter of rounding.
+    rises = [row.get("nll_rise", 0.0) for row in json.loads((folder / "curve.json").read_text())]
+    left = next(rise for rise in rises if rise > 0.01)
+    tight = {"plain_weight": 1e-6, "max_nll_rise": 0.95 * left, "epochs": 6}
     cut, _ = run("cut", "grpo", scores, **tight, restores=0)
     held, _ = run("held", "grpo", scores, **tight, restores=2)
     assert cut["cut_short"]

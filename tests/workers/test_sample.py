@@ -31,6 +31,7 @@ def test_each_prompt_gets_k_replies_with_what_a_trainer_needs(stage, sampling_en
     assert [row.prompt_id for row in rows] == [0, 0, 1, 1]
     assert {row.messages[0]["content"] for row in rows} == {"cats", "dogs"}
     assert rows[0].token_ids[-1] == 2
+    assert all(row.by_base for row in rows)
     assert rows[0].logprobs == [-1.0] * 3
     assert [row.finish_reason for row in rows[:2]] == ["stop", "length"]
     assert metrics["replies"] == 4
@@ -55,6 +56,7 @@ def test_an_adapter_is_loaded_once_and_a_missing_one_is_an_error(stage, sampling
     run(stage, sampling_engine, prompts, model="c-r1", adapter=tmp_path)
     run(stage, sampling_engine, prompts, name="again", model="c-r1", adapter=tmp_path)
     assert sampling_engine.engine.adapters == {"c-r1": str(tmp_path)}
+    assert not any(row.by_base for row in read_samples(tmp_path / "again" / "samples.parquet"))
     with pytest.raises(StageError, match="does not have c-r2"):
         run(stage, sampling_engine, prompts, name="missing", model="c-r2")
 

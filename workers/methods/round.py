@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from workers import policy_data, policy_objectives
 from workers.datasets import for_judge
 from workers.device import device
-from workers.labels import Label, read_labels, read_scores
+from workers.labels import Label, Sample, read_labels, read_scores
 from workers.methods.config import Config
 from workers.packing import Reply
 from workers.policy_data import Rollouts, Tokens
@@ -54,19 +54,26 @@ class Round:
         self._remember(rows, self.base([self.reply(row) for row in rows]))
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
-        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: its last
-        hidden state. Where the base itself sampled, the engines have said its log-probabilities already; then
-        it is the state that goes into the lowest adapter, unless more than half of the layers are above."""
+        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: the state
+        that goes into the lowest adapter, or its last one where more than half of the layers are above. What
+        the base itself sampled has its log-probabilities from the engines."""
         replies = [self.reply(row) for row in rows]
-        if self.config.init is None and self.config.top_layers <= 0.5:
-            states = read_lower(self.model, replies, self.config.budget)
-            if states is not None:
-                rest = [row for row in rows if not len(self.data.reference[row])]
-                self._remember(rest, [torch.tensor(self.data.samples[row].logprobs) for row in rest])
-                return states
-        found = read_base(self.model, replies, self.config.budget)
-        self._remember(rows, [logprobs for logprobs, _ in found])
-        return [states for _, states in found]
+        few = self.config.top_layers <= 0.5
+        states = read_lower(self.model, replies, self.config.budget) if few else None
+        if states is None:
+            found = read_base(self.model, replies, self.config.budget)
+            self._remember(rows, [logprobs for logprobs, _ in found])
+            return [states for _, states in found]
+        samples = [self.data.samples[row] for row in rows]
+        known = [row for row, sample in zip(rows, samples, strict=True) if self._by_base(sample)]
+        known = [row for row in known if not len(self.data.reference[row])]
+        self._remember(known, [torch.tensor(self.data.samples[row].logprobs) for row in known])
+        self.refer_to(rows)
+        return states
+
+    def _by_base(self, sample: Sample) -> bool:
+        """Without an adapter all are, whatever a table from before `by_base` says."""
+        return sample.by_base or self.config.init is None
 
     def _remember(self, rows: Sequence[int], logprobs: Sequence[Tensor]) -> None:
         reference = list(self.data.reference)
