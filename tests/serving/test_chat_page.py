@@ -239,6 +239,18 @@ def test_a_choice_that_fails_keeps_what_was_filled_in(page):
     expect(page.locator(".verdict")).to_be_visible()
 
 
+def test_a_choice_that_waits_keeps_what_was_filled_in_while_another_one_is_looked_at(page):
+    for number in ("first", "second"):
+        page.get_by_role("button", name="New conversation").click()
+        ask(page, f"The {number} question", key="Control+Enter")
+        expect(page.get_by_role("form", name="Your choice")).to_be_visible()
+        page.get_by_text("Say why").click()
+        page.locator("#pair-comment").fill(f"the {number} comment")
+    for number in ("first", "second"):
+        page.get_by_role("button", name=f"The {number} question", exact=True).click()
+        expect(page.locator("#pair-comment")).to_have_value(f"the {number} comment")
+
+
 def test_a_choice_on_its_way_is_neither_given_twice_nor_skipped(page):
     compared(page)
     waiting = []

@@ -63,16 +63,18 @@ function choiceForm(choose, skip) {
   );
 }
 
-let opened = null; // {id, element, act} of the pair that waits for its choice
+const OPEN = 20; // pairs that wait for their choice, of which what is filled in is kept
+const opened = new Map(); // a pair's id → {element, act}, the oldest first
 
 // A pair that waits for its choice: `act.choose(choice)`, `act.skip()`. It is built once, so that what is filled
-// in stays when the conversation is drawn again.
+// in stays when the conversation is drawn again, or another one was looked at.
 export function openPair(turn, act) {
-  if (opened?.id === turn.id) {
-    opened.act = act;
-    return opened.element;
+  const known = opened.get(turn.id);
+  if (known) {
+    known.act = act;
+    return known.element;
   }
-  const pair = { id: turn.id, act, element: null };
+  const pair = { act, element: null };
   const sides = ["a", "b"].map((side) => {
     const name = `Answer ${side.toUpperCase()}`;
     return el("article", { class: "card", "aria-label": name }, el("h3", {}, name), prose(turn[side].text));
@@ -84,7 +86,8 @@ export function openPair(turn, act) {
     el("div", { class: "sides" }, sides),
     choiceForm((choice) => pair.act.choose(choice), () => pair.act.skip()),
   );
-  opened = pair;
+  opened.set(turn.id, pair);
+  for (const id of [...opened.keys()].slice(0, -OPEN)) opened.delete(id);
   return pair.element;
 }
 
