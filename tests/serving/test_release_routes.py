@@ -100,7 +100,7 @@ def test_promoted_it_answers_and_the_watch_keeps_some_with_the_version_before(cl
     assert client.post("/v1/policies/policy-v1/promote", json={"reason": "better"}).status_code == 200
     state = client.get("/v1/release").json()
     assert (state["trial"]["kind"], state["trial"]["baseline"]) == ("watch", "policy-v0")
-    found = Counter(versions_of(client, 60).values())
+    found = Counter(versions_of(client, 120).values())
     assert found["policy-v1"] > found["policy-v0"] > 0
     assert client.post("/v1/rollback", json={"reason": "rude"}).status_code == 200
     assert set(versions_of(client, 20).values()) == {"policy-v0"}
