@@ -1,10 +1,10 @@
 """Texts that stay as likely as they are to the base, whatever else is learnt. Torch; for stages only.
 
-One step of Gauss and Newton: of all changes of the trained weights that would make each text, and its end of
-turn on its own, as likely as to the base again, to the first order, the shortest; damped as by Levenberg and
-Marquardt (Nocedal and Wright 2006, section 10.3). Gradient steps that hold a policy there (`Plain`) have a
-handful of chances to do so among those that learn; this has one, and takes it as a whole. Orthogonal gradient
-descent (Farajtabar et al. 2020) keeps out of the same directions beforehand.
+One step of Gauss and Newton: of all changes of the trained weights that would make each text's opening, its
+rest and its end of turn as likely as to the base again, to the first order, the shortest; damped as by
+Levenberg and Marquardt (Nocedal and Wright 2006, section 10.3). Gradient steps that hold a policy there
+(`Plain`) have a handful of chances to do so among those that learn; this has one, and takes it as a whole.
+Orthogonal gradient descent (Farajtabar et al. 2020) keeps out of the same directions beforehand.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from workers.packing import Pack, Reply, pack, plan, score_pack
 
 DAMPING = 0.1  # of the mean of the Gram matrix's diagonal
+# Tokens whose likelihood is held on its own: whether an answer refuses, or begins a list, is said by
+# then, and in a sum with twenty others they were free to fall where the others rose.
+OPENING = 3
+PARTS = 3
 
 Seen = dict[nn.Linear, tuple[Tensor, Tensor]]  # what went into a layer, (1, n, in), and came out, (1, n, out)
 
@@ -51,27 +55,27 @@ class Held:
                 layer.weight += part.view_as(layer.weight)
 
     def _linear(self) -> tuple[Tensor, Tensor]:
-        """For each text two rows, of its log-probability without its last token and of that token: their
-        gradients, (2·texts, weights), and what they lack of the base's."""
-        slopes: list[Tensor] = [torch.empty(0)] * (2 * len(self._texts))
-        missing = torch.zeros(2 * len(self._texts), device=self._model.device)
+        """For each text a row for each part (`_kinds`): the gradient of its log-probability, (PARTS·texts,
+        weights), and what that lacks of the base's."""
+        slopes: list[Tensor] = [torch.empty(0)] * (PARTS * len(self._texts))
+        missing = torch.zeros(PARTS * len(self._texts), device=self._model.device)
         self._model.eval()
         for rows in plan(self._texts, self._budget):
             row = pack(self._texts, rows, share=False)
             with self._watched() as seen:
                 found = score_pack(self._model, row).logprobs
             passed = [seen[layer] for layer in self._layers]
-            last = torch.cat([row.reply[1:] != row.reply[:-1], torch.ones(1, dtype=torch.bool)])
-            for kind, which in enumerate((~last, last)):
-                each = per_text(found, which.to(found.device), row, passed)
+            kinds = torch.cat([_kinds(len(self._base[number])) for number in rows])
+            for kind in range(PARTS):
+                each = per_text(found, (kinds == kind).to(found.device), row, passed)
                 for place, number in enumerate(rows):
-                    slopes[2 * number + kind] = each[place]
+                    slopes[PARTS * number + kind] = each[place]
             self._lack(missing, rows, row, found.detach())
         return torch.stack(slopes), missing
 
     def _missing(self) -> Tensor:
-        """What `_linear` finds missing, (2·texts,), alone."""
-        missing = torch.zeros(2 * len(self._texts), device=self._model.device)
+        """What `_linear` finds missing, (PARTS·texts,), alone."""
+        missing = torch.zeros(PARTS * len(self._texts), device=self._model.device)
         self._model.eval()
         for rows in plan(self._texts, self._budget):
             row = pack(self._texts, rows)
@@ -84,8 +88,9 @@ class Held:
         found = found.cpu()
         for place, number in enumerate(rows):
             gap = self._base[number] - found[row.reply == place]
-            missing[2 * number] = float(gap[:-1].sum())
-            missing[2 * number + 1] = float(gap[-1])
+            kinds = _kinds(len(gap))
+            for kind in range(PARTS):
+                missing[PARTS * number + kind] = float(gap[kinds == kind].sum())
 
     @contextmanager
     def _watched(self) -> Iterator[Seen]:
@@ -117,6 +122,14 @@ def per_text(found: Tensor, which: Tensor, row: Pack, seen: Sequence[tuple[Tenso
         for (given, _), slope in zip(seen, slopes, strict=True)
     ]
     return [torch.cat(parts) for parts in zip(*whole, strict=True)]
+
+
+def _kinds(length: int) -> Tensor:
+    """Which part each of a text's tokens is in, (length,): 0 its opening, 1 its rest, 2 its last token."""
+    kinds = torch.ones(length, dtype=torch.long)
+    kinds[:OPENING] = 0
+    kinds[-1] = 2
+    return kinds
 
 
 def _parts(row: Tensor, sizes: Sequence[int]) -> list[Tensor]:

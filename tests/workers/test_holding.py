@@ -54,13 +54,13 @@ def test_another_step_goes_along_the_slopes_of_the_first(policy, held, monkeypat
     monkeypatch.setattr(holding, "per_text", lambda *given: asked.append(given) or per_text(*given))
     before = off(policy, held)
     held.restore(again=True)
-    assert len(asked) == 2, "there are no slopes yet"
+    assert len(asked) == 3, "there are no slopes yet"
     first = off(policy, held)
     held.restore(again=True)
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert off(policy, held) < 0.8 * first < 0.5 * before
     held.restore()
-    assert len(asked) == 4
+    assert len(asked) == 6
 
 
 def off(policy, held) -> float:
