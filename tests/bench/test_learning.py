@@ -166,6 +166,7 @@ def test_a_trial_from_labels_to_figures(api, gateway, worker, tmp_path):
     assert api.get("/v1/learning")["paused"] is True
 
 
+@pytest.mark.slow
 def test_labels_end_where_the_win_rate_is_reached(api, gateway, worker):
     plan = Plan("length", cycles=4, plateau=1, labels=20, exam_prompts=12, until=0.6)
     bench, _ = experiment(api, gateway.home, plan)
@@ -178,6 +179,7 @@ def test_labels_end_where_the_win_rate_is_reached(api, gateway, worker):
     assert [cycle.plateau for cycle in bench.trial.cycles] == [False, False], "never reached"
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_cut_off_goes_on_where_it_was(api, gateway, worker):
     whole, _ = experiment(api, gateway.home, SMALL)
     whole.run()
@@ -291,6 +293,7 @@ def test_raters_give_up_where_most_requests_fail(api, gateway):
         examine(api, meter, BASE, ["Hi"], 2, 0.0, lambda done: None)
 
 
+@pytest.mark.slow
 def test_one_trial_that_fails_does_not_stop_the_others(gateway, worker, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUMBWHEEL_OPERATOR_KEY", gateway.operator_key)
     monkeypatch.setattr(learning, "find_url", lambda home: gateway.url)

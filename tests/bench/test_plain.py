@@ -38,6 +38,7 @@ def config(tmp_path) -> plain.Config:
     )
 
 
+@pytest.mark.slow
 def test_the_script_runs_all_rounds_and_ends_early_at_the_target(config, tmp_path):
     metrics = plain.main(config, Stage(tmp_path))
     assert metrics["kl_base"] > 0.001

@@ -88,6 +88,7 @@ def test_batches_are_bounded_by_lines_and_by_bytes():
     assert [len(batch.errors) for batch in bad] == [200, 200, 50]
 
 
+@pytest.mark.slow
 def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path):
     path = tmp_path / "long.jsonl"
     with path.open("w") as file:

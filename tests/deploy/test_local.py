@@ -56,6 +56,7 @@ def home(tmp_path: Path, engine: FakeEngine) -> Iterator[Home]:
         made.local("down")
 
 
+@pytest.mark.slow
 def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: Home) -> None:
     started = home.local("up", "--detach")
     assert started.returncode == 0, started.stdout + started.stderr
@@ -129,6 +130,7 @@ def test_ctrl_c_in_front_of_it_stops_everything(home: Home) -> None:
     assert home.facts() == {}
 
 
+@pytest.mark.slow
 def test_a_killed_supervisor_leaves_nothing_and_the_next_one_starts(home: Home) -> None:
     assert home.local("up", "--detach").returncode == 0
     facts = home.facts()

@@ -130,6 +130,7 @@ def test_it_moves_the_policy_to_what_people_like(method, run, scored, rated, tin
     assert metrics["pairs" if method == "dpo" else "thumbs"] > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rloo", "grpo"])
 def test_the_advantage_dealt_out_to_single_tokens_moves_it_too(method, run, scored, tiny_model):
     whole, _ = run("whole", method, scored())
@@ -155,6 +156,7 @@ def test_credit_is_dealt_out_by_what_the_reward_model_makes_of_a_reply_on_its_wa
     assert without["credit"] < 0.1
 
 
+@pytest.mark.slow
 def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_model, tmp_path, monkeypatch):
     """Of the samples that are watched it is, and of all that another policy sampled."""
     asked = []
@@ -315,6 +317,7 @@ def test_every_method_can_be_held_on_plain_texts(method, run, scored, rated, tin
     assert apart[0] < apart[1]
 
 
+@pytest.mark.slow
 def test_a_share_of_what_people_rated_well_is_learnt_beside_the_reward(run, scored, rated, tiny_model):
     scores, labels = scored(), rated()
     plain, without = run("plain", "online_dpo", scores, labels=labels, epochs=4)
@@ -365,6 +368,7 @@ def test_a_round_that_leaves_a_bound_is_cut_short_and_gone_back(run, scored, tin
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model)
 
 
+@pytest.mark.slow
 def test_a_bound_that_no_step_keeps_holds_the_policy_where_it_is(run, scored, tiny_model):
     metrics, folder = run("o", "online_dpo", scored(), max_kl_base=0.0)
     assert "even a small step leaves the bounds" in metrics["held"]
@@ -372,6 +376,7 @@ def test_a_bound_that_no_step_keeps_holds_the_policy_where_it_is(run, scored, ti
     assert kindness(tiny_model, folder / "adapter") == pytest.approx(kindness(tiny_model), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_policy_that_begins_outside_a_bound_may_stay_there(run, scored):
     scores = scored()
     first, folder = run("first", "online_dpo", scores)
@@ -399,6 +404,7 @@ def test_short_steps_are_gone_on_with_as_far_as_the_reach(method, run, scored, t
     assert enough["stretched"] == 1
 
 
+@pytest.mark.slow
 def test_nobody_goes_on_out_of_a_bound(run, scored):
     scores = scored()
     short, _ = run("short", "grpo", scores, learning_rate=2.5e-4)

@@ -184,6 +184,7 @@ JUDGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("labels", "extra"), [(12, True), (0, False)])
 def test_a_judge_is_asked_about_the_first_rounds_replies_and_the_reward_model_learns_it(cycle, labels, extra):
     """A recipe writes stage.json before a stage runs, and so before it fails, as there is no such program."""

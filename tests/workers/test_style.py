@@ -80,6 +80,7 @@ def test_raters_who_do_not_care_how_a_reply_looks_leave_next_to_nothing():
     assert np.abs(phi @ fit(given, spread)[:-1]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_what_several_say_of_one_reply_is_not_news():
     """Chance said what each of 40 replies is worth, and ten raters agree on each of them."""
     phi = np.repeat(np.random.default_rng(1).normal(size=(40, 20)), 10, 0)

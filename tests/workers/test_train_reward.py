@@ -54,6 +54,7 @@ def train(stage, tiny_model, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_it_learns_a_planted_taste_from_both_kinds_of_labels_and_saves_what_peft_can_load(train, tiny_model):
     metrics, folder = train("r", labels(64, seed=1), labels(24, seed=2))
     assert metrics["accepted"]
