@@ -28,6 +28,11 @@ class Frozen:
         self._parts: Sequence[Part] = ()
         backbone.layers[first].register_forward_pre_hook(self._remember)
 
+    @property
+    def share(self) -> float:
+        """Of all layers those below the adapters."""
+        return self._first / len(self._backbone.layers)
+
     @contextmanager
     def reading(self, parts: Sequence[Part]) -> Iterator[None]:
         """While it is open the backbone is called once, with one row: the texts' `parts`, one after the

@@ -20,7 +20,7 @@ DAMPING = 0.1  # of the mean of the Gram matrix's diagonal
 # Tokens whose likelihood is held on its own: whether an answer refuses, or begins a list, is said by
 # then, and in a sum with twenty others they were free to fall where the others rose.
 OPENING = 3
-PARTS = 3
+SECTIONS = 3  # of a text: its opening, its rest, its last token
 
 Seen = dict[nn.Linear, tuple[Tensor, Tensor]]  # what went into a layer, (1, n, in), and came out, (1, n, out)
 
@@ -34,63 +34,62 @@ class Held:
         self._layers = [
             layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad
         ]
-        self._solved: tuple[Tensor, Tensor] | None = None  # slopes, and their damped Gram matrix
+        self._solved: tuple[Tensor, Tensor] | None = None  # slopes, and their Gram matrix, damped
 
     def restore(self, again: bool = False) -> None:
-        """One step. `again`: along the slopes of the last one, as where nothing was learnt since: what texts
-        lack is read anew, which is a third of the work (the chord method: Kelley 1995, Iterative Methods for
-        Linear and Nonlinear Equations, 5.4.1)."""
+        """One step. `again`: along the slopes of the last one, where no gradient step came in between; what
+        texts lack is read anew, which is a fourth of the work (the chord method: Kelley 1995, Iterative
+        Methods for Linear and Nonlinear Equations, 5.4.1)."""
         if again and self._solved is not None:
-            slopes, gram = self._solved
             missing = self._missing()
         else:
+            self._solved = None  # before there are others: they are as many as texts times weights
             slopes, missing = self._linear()
             gram = slopes @ slopes.T
             gram += DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
             self._solved = slopes, gram
-        change = slopes.T @ torch.linalg.solve(gram, missing)
+        slopes, gram = self._solved
+        change = slopes.T @ torch.linalg.solve(gram, missing.to(gram.device))
         parts = change.split([layer.weight.numel() for layer in self._layers])
         with torch.no_grad():
             for layer, part in zip(self._layers, parts, strict=True):
                 layer.weight += part.view_as(layer.weight)
 
     def _linear(self) -> tuple[Tensor, Tensor]:
-        """For each text a row for each part (`_kinds`): the gradient of its log-probability, (PARTS·texts,
-        weights), and what that lacks of the base's."""
-        slopes: list[Tensor] = [torch.empty(0)] * (PARTS * len(self._texts))
-        missing = torch.zeros(PARTS * len(self._texts), device=self._model.device)
+        """Of each section of each text the gradient of its log-probability, (SECTIONS·texts, weights), and
+        what that lacks of the base's, (SECTIONS·texts,)."""
+        weights = sum(layer.weight.numel() for layer in self._layers)
+        slopes = torch.empty(len(self._texts), SECTIONS, weights, device=self._model.device)
+        missing = torch.zeros(len(self._texts), SECTIONS)
         self._model.eval()
         for rows in plan(self._texts, self._budget):
             row = pack(self._texts, rows, share=False)
             with self._watched() as seen:
                 found = score_pack(self._model, row).logprobs
             passed = [seen[layer] for layer in self._layers]
-            kinds = torch.cat([_kinds(len(self._base[number])) for number in rows])
-            for kind in range(PARTS):
-                each = per_text(found, (kinds == kind).to(found.device), row, passed)
-                for place, number in enumerate(rows):
-                    slopes[PARTS * number + kind] = each[place]
-            self._lack(missing, rows, row, found.detach())
-        return torch.stack(slopes), missing
+            sections = torch.cat([sections_of(len(self._base[number])) for number in rows])
+            for section in range(SECTIONS):
+                each = per_text(found, (sections == section).to(found.device), row, passed)
+                for number, slope in zip(rows, each, strict=True):
+                    slopes[number, section] = slope
+            missing[rows] = self._gaps(rows, row, found)
+        return slopes.flatten(0, 1), missing.flatten()
 
+    @torch.no_grad()
     def _missing(self) -> Tensor:
-        """What `_linear` finds missing, (PARTS·texts,), alone."""
-        missing = torch.zeros(PARTS * len(self._texts), device=self._model.device)
+        """The latter alone."""
+        missing = torch.zeros(len(self._texts), SECTIONS)
         self._model.eval()
         for rows in plan(self._texts, self._budget):
             row = pack(self._texts, rows)
-            with torch.no_grad():
-                self._lack(missing, rows, row, score_pack(self._model, row).logprobs)
-        return missing
+            missing[rows] = self._gaps(rows, row, score_pack(self._model, row).logprobs)
+        return missing.flatten()
 
-    def _lack(self, missing: Tensor, rows: Sequence[int], row: Pack, found: Tensor) -> None:
-        """Enter what the texts `rows` lack, of whose tokens `found` are the log-probabilities."""
-        found = found.cpu()
-        for place, number in enumerate(rows):
-            gap = self._base[number] - found[row.reply == place]
-            kinds = _kinds(len(gap))
-            for kind in range(PARTS):
-                missing[PARTS * number + kind] = float(gap[kinds == kind].sum())
+    def _gaps(self, rows: Sequence[int], row: Pack, found: Tensor) -> Tensor:
+        """What the sections of the texts `rows` lack, (texts, SECTIONS); `found`: of their tokens."""
+        found = found.detach().cpu()
+        gaps = [self._base[number] - found[row.reply == place] for place, number in enumerate(rows)]
+        return torch.stack([torch.zeros(SECTIONS).index_add(0, sections_of(len(gap)), gap) for gap in gaps])
 
     @contextmanager
     def _watched(self) -> Iterator[Seen]:
@@ -124,12 +123,12 @@ def per_text(found: Tensor, which: Tensor, row: Pack, seen: Sequence[tuple[Tenso
     return [torch.cat(parts) for parts in zip(*whole, strict=True)]
 
 
-def _kinds(length: int) -> Tensor:
-    """Which part each of a text's tokens is in, (length,): 0 its opening, 1 its rest, 2 its last token."""
-    kinds = torch.ones(length, dtype=torch.long)
-    kinds[:OPENING] = 0
-    kinds[-1] = 2
-    return kinds
+def sections_of(length: int) -> Tensor:
+    """Which section each of a text's tokens is in, (length,): 0 its opening, 1 its rest, 2 its last token."""
+    sections = torch.ones(length, dtype=torch.long)
+    sections[:OPENING] = 0
+    sections[-1] = 2
+    return sections
 
 
 def _parts(row: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -23,7 +23,8 @@ from trl.trainer.utils import FusedCausalLMOutput
 from workers.frozen import Frozen, Part, reading
 
 ATTENTION = "packed"
-CHUNK = 128  # positions whose logits are alive at a time
+# Positions whose logits are alive at a time: as fit a CPU's caches, and fewer reads of the head on a GPU.
+CPU_CHUNK, GPU_CHUNK = 128, 1024
 SHORT = 256  # tokens of a sequence up to which a CPU keeps its attention's weights for the backward
 IGNORED = -100
 _EXTRAS = ("entropy", "mean_logit", "top")
@@ -317,15 +318,16 @@ class _Score(torch.autograd.Function):
         wants = hidden.requires_grad
         slope = torch.empty_like(hidden) if wants else hidden.new_empty(0)
         mean_weight = weight.float().mean(0) if extras else None
-        for first in range(0, len(hidden), CHUNK):
-            part = slice(first, first + CHUNK)
+        size = CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK
+        for first in range(0, len(hidden), size):
+            part = slice(first, first + size)
             state, token = hidden[part], target[part]
             logits = state @ weight.T
             said = logits.gather(-1, token[:, None]).float()
             if not wants and not extras:
                 logprobs[part] = (said - logits.float().logsumexp(-1, keepdim=True)).squeeze(-1)
                 continue
-            # Each pass over (CHUNK, vocabulary) counts, so p is never made: e^(logit - most) and its sum are.
+            # Each pass over (chunk, vocabulary) counts, so p is never made: e^(logit - most) and its sum are.
             most = logits.amax(-1, keepdim=True)
             raised = logits.float().sub_(most).exp_()
             total = raised.sum(-1, keepdim=True)
@@ -333,7 +335,7 @@ class _Score(torch.autograd.Function):
             logprobs[part] = (said - log_z).squeeze(-1)
             expected = (raised.to(weight.dtype) @ weight).float() / total
             if wants:
-                slope[part] = (weight[token].float() - expected).to(slope.dtype)
+                slope[part] = weight[token].float() - expected
             if mean_weight is not None:
                 top[part] = (said >= most).squeeze(-1).float()
                 entropy[part] = log_z.squeeze(-1) - (state.float() * expected).sum(-1)

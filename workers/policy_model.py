@@ -110,9 +110,9 @@ def read_base(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[t
 @torch.no_grad()
 def read_lower(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[Tensor] | None:
     """The hidden state that goes into the lowest adapter before each token of each reply, (len, d); on the
-    CPU. The layers above do not run. None where an adapter is on the first layer."""
+    CPU. The layers above do not run. None where more than half of the layers are above."""
     base: Any = model.get_base_model()
-    if (frozen := frozen_of(base)) is None:
+    if (frozen := frozen_of(base)) is None or frozen.share < 0.5:
         return None
     found: list[Tensor] = [torch.empty(0)] * len(replies)
     for row in plan(replies, budget):

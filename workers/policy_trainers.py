@@ -223,8 +223,8 @@ class KeepNear(TrainerCallback):
     inside all bounds. `stretched`: how many times it is.
 
     `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
-    be left, and at the end before the way is gone on with, `restores` times; it is told whether nothing was
-    learnt since the last time.
+    be left, and at the end before the way is gone on with, `restores` times; it is told whether no step of
+    training came since the last time.
     """
 
     def __init__(

@@ -71,22 +71,25 @@ def measure(
     `base_rate`: the logit of a thumb up that one would say who does not see the reply. The losses that decide
     are those at the best of a few scales of what is said beyond that, and of a few shifts of the base rate,
     since what is done with a reward depends on neither: a model that ranks well is not a worse one for being
-    too sure, nor for raters being more lenient here than where it learnt. Chance has its shift too. Scale and
-    shift of each label are the best for the other folds: picked on the label itself, among them scale 0,
-    which says what chance says, rewards at random would come out better than chance. A shift has a prior of
-    one logit. Losses are weighed as labels are; shares count each label once.
+    too sure, nor for raters being more lenient here than where it learnt. Chance has its shift too, with the
+    same prior of one logit, and what is said of all thumbs alike is taken out, else it were a second one.
+    Scale and shift of each label are the best for the other folds: picked on the label itself, among them
+    scale 0, which says what chance says, rewards at random would come out better than chance. Losses are
+    weighed as labels are; shares count each label once.
     """
     target = np.array([label.target for label in labels])
     weights = np.array([label.weight for label in labels])
     pairs = _pairs(labels)
     blind = np.where(pairs, 0.0, base_rate)
+    beyond = logits - blind
+    beyond -= ~pairs * float((weights * ~pairs) @ beyond) / max(float(weights @ ~pairs), 1e-9)
     conversations = [label.conversation for label in labels]
     fold = folds(units(conversations), FOLDS, seed=0)
 
     def at_best(scales: Sequence[float]) -> Floats:
-        """(labels,)"""
+        """(labels,): the losses at the scale and shift that suit the other folds."""
         tried = [(scale, shift) for scale in scales for shift in SHIFTS]
-        said = [blind + scale * (logits - blind) + shift * ~pairs for scale, shift in tried]
+        said = [blind + scale * beyond + shift * ~pairs for scale, shift in tried]
         prior = np.array([shift**2 / 2 for _, shift in tried])
         return _cross_fitted(np.stack([log_loss(each, target) for each in said]), weights, prior, fold)
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serving.engine import Engine, EngineDown, EngineError, EngineRefused
+from serving.engine import BASE, Engine, EngineDown, EngineError, EngineRefused
 from workers.labels import Prompt, Sample
 from workers.stage import StageConfig, StageError
 
@@ -105,8 +105,7 @@ async def sample_replies(
     progress: Callable[[int, int, str], None] = lambda done, total, message: None,
     adapter: Path | None = None,
 ) -> list[Sample]:
-    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`. Without an
-    `adapter` `model` is the base.
+    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`.
 
     A prompt that the engine refuses (too long for it) or that is longer than `max_prompt_tokens` is left out.
     An engine that restarts is waited for, and gets `model` again from `adapter`.
@@ -129,8 +128,8 @@ async def sample_replies(
         progress(done, len(prompts), f"{model} has answered {done} of {len(prompts)} prompts")
         if len(answer["prompt_token_ids"]) > sampling.max_prompt_tokens:
             return []
-        given = number, prompts[number], answer, adapter is None
-        return [_sample(*given, choice) for choice in answer["choices"]]
+        by_base = model == BASE
+        return [_sample(number, prompts[number], answer, choice, by_base) for choice in answer["choices"]]
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ask(number)) for number in range(len(prompts))]
@@ -151,7 +150,7 @@ def _body(model: str, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
 
 
 def _sample(
-    number: int, prompt: Prompt, answer: dict[str, Any], by_base: bool, choice: dict[str, Any]
+    number: int, prompt: Prompt, answer: dict[str, Any], choice: dict[str, Any], by_base: bool
 ) -> Sample:
     logprobs = [float(token["logprob"]) for token in choice["logprobs"]["content"]]
     if len(logprobs) != len(choice["token_ids"]):

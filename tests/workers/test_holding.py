@@ -1,13 +1,16 @@
 import pytest
 import torch
 
-from workers import holding
-from workers.holding import Held, per_text
+from workers.holding import SECTIONS, Held, per_text, sections_of
 from workers.packing import Reply, pack, score_pack
 from workers.policy_model import base_logprobs, load_policy, reply_logprobs
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-TEXTS = [Reply([1, 5, 6], [11, 12, 2]), Reply([1, 7], [15, 2]), Reply([1, 7], [14, 16, 17, 2])]
+TEXTS = [
+    Reply([1, 5, 6], [11, 12, 13, 14, 16, 15, 2]),
+    Reply([1, 7], [15, 2]),
+    Reply([1, 7], [14, 16, 17, 18, 11, 2]),
+]
 PROMPTS, REPLIES = [text.prompt for text in TEXTS], [text.tokens for text in TEXTS]
 
 
@@ -24,7 +27,7 @@ def held(policy) -> Held:
 
 def test_a_texts_gradient_is_that_of_its_tokens_alone(policy, held):
     row = pack(TEXTS, [0, 1, 2], share=False)
-    which = torch.tensor([True, True, False, True, False, True, False, True, False])
+    which = torch.tensor([True, True, False, True, False] * 3)
     with held._watched() as seen:
         found = score_pack(policy.get_base_model(), row).logprobs
     each = per_text(found, which, row, [seen[layer] for layer in held._layers])
@@ -51,23 +54,49 @@ def test_a_step_brings_texts_back_to_where_they_are_to_the_base_and_is_short(pol
 
 def test_another_step_goes_along_the_slopes_of_the_first(policy, held, monkeypatch):
     asked = []
-    monkeypatch.setattr(holding, "per_text", lambda *given: asked.append(given) or per_text(*given))
+    linear = held._linear
+    monkeypatch.setattr(held, "_linear", lambda: asked.append(1) or linear())
     before = off(policy, held)
     held.restore(again=True)
-    assert len(asked) == 3, "there are no slopes yet"
+    assert len(asked) == 1, "there are no slopes yet"
     first = off(policy, held)
     held.restore(again=True)
-    assert len(asked) == 3
+    assert len(asked) == 1
     assert off(policy, held) < 0.8 * first < 0.5 * before
     held.restore()
-    assert len(asked) == 6
+    assert len(asked) == 2
+
+
+def test_an_opening_and_a_rest_that_moved_against_each_other_are_both_brought_back(policy):
+    """Their sum is where it was, so a step that knows only the sum would leave them."""
+    before = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0]
+    base = before.clone()
+    base[0] += 1.0
+    base[3] -= 1.0
+    alone = Held(policy.get_base_model(), TEXTS[:1], [base], 256)
+    for _ in range(3):
+        alone.restore()
+    moved = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0] - before
+    assert float(moved[:3].sum()) > 0.6
+    assert float(moved[3:-1].sum()) < -0.6
+
+
+def test_a_text_has_an_opening_a_rest_and_an_end_as_far_as_it_goes():
+    assert sections_of(6).tolist() == [0, 0, 0, 1, 1, 2]
+    assert sections_of(4).tolist() == [0, 0, 0, 2]
+    assert sections_of(2).tolist() == [0, 2]
+    assert sections_of(1).tolist() == [2]
 
 
 def off(policy, held) -> float:
-    """What all but the last token of a text have moved together, and the last one, on average."""
+    """What the sections of texts have moved, on average."""
     mine = reply_logprobs(policy, PROMPTS, REPLIES, 256)
-    moved = [now - before for now, before in zip(mine, held._base, strict=True)]
-    return float(torch.tensor([part for row in moved for part in (row[:-1].sum(), row[-1])]).abs().mean())
+    moved = [
+        float((now - before)[sections_of(len(now)) == section].sum().abs())
+        for now, before in zip(mine, held._base, strict=True)
+        for section in range(SECTIONS)
+    ]
+    return sum(moved) / len(moved)
 
 
 def test_what_is_where_it_was_stays_there(tiny_model):

@@ -42,13 +42,14 @@ def test_measuring_is_fair_to_scale_and_says_chance_when_upside_down():
     assert upside_down.losses == pytest.approx([0.6931] * len(rows), abs=1e-3)
 
 
-@pytest.mark.parametrize("up", [0.5, 0.8])
-def test_rewards_at_random_are_seldom_taken_for_better_than_chance(up):
-    """At 60 %, two of five would pass if the gain were 0 on average; it is below 0."""
+@pytest.mark.parametrize(("up", "mean", "spread"), [(0.5, 0, 1), (0.8, 0, 1), (0.9, 1, 0.5), (0.9, 0.5, 0)])
+def test_rewards_at_random_are_seldom_taken_for_better_than_chance(up, mean, spread):
+    """At 60 %, two of five would pass if the gain were 0 on average; it is below 0. Nor does it help to say
+    of all replies alike that they are good."""
     dice, accepted = np.random.default_rng(0), 0
     for number in range(100):
         rows = [thumb("x", dice.random() < up, conversation=f"{number}-{n}") for n in range(25)]
-        evidence, _ = measure(rows, dice.normal(size=25), 0.0)
+        evidence, _ = measure(rows, dice.normal(mean, spread, size=25), 0.0)
         accepted += judge_reward(paired_gain(evidence, None, 0.6), True, 0.6).accepted
     assert accepted <= 15
 

@@ -56,7 +56,9 @@ def test_an_adapter_is_loaded_once_and_a_missing_one_is_an_error(stage, sampling
     run(stage, sampling_engine, prompts, model="c-r1", adapter=tmp_path)
     run(stage, sampling_engine, prompts, name="again", model="c-r1", adapter=tmp_path)
     assert sampling_engine.engine.adapters == {"c-r1": str(tmp_path)}
-    assert not any(row.by_base for row in read_samples(tmp_path / "again" / "samples.parquet"))
+    run(stage, sampling_engine, prompts, name="loaded", model="c-r1")
+    for name in ("again", "loaded"):
+        assert not any(row.by_base for row in read_samples(tmp_path / name / "samples.parquet"))
     with pytest.raises(StageError, match="does not have c-r2"):
         run(stage, sampling_engine, prompts, name="missing", model="c-r2")
 

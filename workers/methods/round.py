@@ -55,19 +55,20 @@ class Round:
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
         """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: the state
-        that goes into the lowest adapter, or its last one where more than half of the layers are above. What
-        the base itself sampled has its log-probabilities from the engines."""
+        that goes into the lowest adapter, or its last one where more than half of the layers are above.
+
+        With the former the base reads only what others sampled: of its own replies the engines have said how
+        likely they were.
+        """
         replies = [self.reply(row) for row in rows]
-        few = self.config.top_layers <= 0.5
-        states = read_lower(self.model, replies, self.config.budget) if few else None
+        states = read_lower(self.model, replies, self.config.budget)
         if states is None:
             found = read_base(self.model, replies, self.config.budget)
             self._remember(rows, [logprobs for logprobs, _ in found])
             return [states for _, states in found]
-        samples = [self.data.samples[row] for row in rows]
-        known = [row for row, sample in zip(rows, samples, strict=True) if self._by_base(sample)]
-        known = [row for row in known if not len(self.data.reference[row])]
-        self._remember(known, [torch.tensor(self.data.samples[row].logprobs) for row in known])
+        data = self.data
+        known = [row for row in rows if self._by_base(data.samples[row]) and not len(data.reference[row])]
+        self._remember(known, [torch.tensor(data.samples[row].logprobs) for row in known])
         self.refer_to(rows)
         return states
 

@@ -63,7 +63,7 @@ function choiceForm(choose, skip) {
   );
 }
 
-const OPEN = 20; // pairs that wait for their choice, of which what is filled in is kept
+const OPEN = 20; // pairs of which what is filled in is kept, the newest ones
 const opened = new Map(); // a pair's id → {element, act}, the oldest first
 
 // A pair that waits for its choice: `act.choose(choice)`, `act.skip()`. It is built once, so that what is filled
