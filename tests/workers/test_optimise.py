@@ -522,7 +522,8 @@ def test_a_second_round_goes_on_from_the_first_and_the_reference_stays_the_base(
 ):
     scores = scored()
     first, folder = run("one", method, scores, epochs=1)
-    second, again = run("two", method, scores, init=folder / "adapter", epochs=1)
+    # The same replies again, at long steps: three of eight seeds went back.
+    second, again = run("two", method, scores, init=folder / "adapter", epochs=1, learning_rate=2e-3)
     assert second["hash_before"] == first["hash_after"]
     assert kindness(tiny_model, again / "adapter") > kindness(tiny_model, folder / "adapter")
     weights = load_file(again / "adapter" / "adapter_model.safetensors")
