@@ -287,7 +287,7 @@ def test_no_further_cycle_without_time_for_it(api, worker):
 
 def test_a_cycle_that_outlasts_the_time_is_cancelled(api, worker):
     worker.seconds = 60.0
-    report, text = demo(api, Plan(cycles=1, labels=4, minutes=0.05))
+    report, text = demo(api, Plan(cycles=1, labels=4, minutes=0.1))
     assert report.cycles[0]["state"] == "cancelled"
     assert "The time is up" in text
     assert report.minutes < 0.5
