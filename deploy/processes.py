@@ -14,6 +14,7 @@ from deploy.settings import DeploySettings, environment_for
 from deploy.supervisor import Process
 from feedback.settings import PREFIX
 from serving.settings import ServingSettings
+from workers.precision import cpu_precision
 from workers.settings import WorkerSettings
 
 LOOPBACK = "127.0.0.1"
@@ -77,6 +78,7 @@ def engine(settings: DeploySettings, port: int) -> Process:
     command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--host", LOOPBACK, "--port", str(port)]
     command += engine_flags(settings.model, on_gpu(), adapted(settings))
+    command += [] if on_gpu() else ["--dtype", cpu_precision()]
     variables = QUIET | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} | _offline(settings)
     return Process(
         "engine",

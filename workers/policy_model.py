@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from workers.device import device
+from workers.device import device, precision
 from workers.frozen import frozen_of, keep_frozen
 from workers.packing import Reply, enable, pack, plan, read_below, read_pack, score_pack, score_states
 from workers.stage import StageError
@@ -20,12 +20,12 @@ from workers.stage import StageError
 def load_policy(
     base_model: str, init: Path | None, rank: int, targets: Sequence[str], top_layers: float = 1.0
 ) -> PeftModel:
-    """The base in bfloat16 with a trainable float32 adapter: `init` continued, or a new one that changes
-    nothing yet, on the share `top_layers` of its layers from the top.
+    """The base with a trainable float32 adapter: `init` continued, or a new one that changes nothing yet, on
+    the share `top_layers` of its layers from the top.
 
     Raises StageError when nothing would be trained, which neither PEFT nor TRL complain of.
     """
-    base: Any = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.bfloat16)
+    base: Any = AutoModelForCausalLM.from_pretrained(base_model, dtype=precision())
     base.to(device())
     enable(base)
     if init is not None:

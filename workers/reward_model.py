@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from workers import style
-from workers.device import device
+from workers.device import device, precision
 from workers.frozen import Passthrough
 from workers.labels import Message
 from workers.style import StyleHead, read_style
@@ -242,7 +242,7 @@ def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def _load_base(base_model: str, depth: float) -> Any:
     layers = AutoConfig.from_pretrained(base_model).num_hidden_layers
     model: Any = AutoModelForSequenceClassification.from_pretrained(
-        base_model, num_labels=1, dtype=torch.bfloat16, num_hidden_layers=max(1, round(layers * depth))
+        base_model, num_labels=1, dtype=precision(), num_hidden_layers=max(1, round(layers * depth))
     )
     # Adam's steps on a bfloat16 head round to nothing.
     model.score.float()

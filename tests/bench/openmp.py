@@ -28,6 +28,7 @@ from deploy.processes import SHARE_CORES, engine
 from deploy.readiness import http_answers
 from deploy.settings import DeploySettings
 from tests.servers import eventually, free_port
+from workers.device import precision
 
 POLICIES: dict[str, Mapping[str, str]] = {
     "active": {"OMP_WAIT_POLICY": "active"},
@@ -135,7 +136,7 @@ async def serve(url: str, requests: int, seconds: float) -> float:
 
 def train(ready: Path) -> None:
     """Forward and backward over random tokens while `ready` is there; prints tokens per second."""
-    model = AutoModelForCausalLM.from_pretrained(DeploySettings().model, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(DeploySettings().model, dtype=precision())
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("q_proj" in name)
     tokens = torch.randint(0, model.config.vocab_size, (4, 128))

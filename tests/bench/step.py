@@ -103,7 +103,7 @@ def _stock(
     folder: Path,
     adapter: dict[str, Tensor],
     autocast: bool = False,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Any, Any]:
     base = load_base(config.base_model, dtype)
     shape = lora(config.rank, config.targets, base.config.num_hidden_layers, config.top_layers)

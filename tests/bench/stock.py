@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from workers.device import device
+from workers.device import device, precision
 from workers.labels import Prompt, Sample
 from workers.policy_trainers import Prepared
 
@@ -129,5 +129,6 @@ def _sample(number: int, prompt: Prompt, ask: list[int], written: list[int], tok
     )
 
 
-def load_base(path: str, dtype: torch.dtype = torch.bfloat16) -> Any:
-    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device())
+def load_base(path: str, dtype: torch.dtype | None = None) -> Any:
+    """In the stages' own precision, if nothing is said."""
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype or precision()).to(device())

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from tests.e2e.conftest import UPDATE_EVERY
 from tests.e2e.stack import Stack, ask, ended, job_until, publish_adapter
 from tests.servers import eventually
+from workers.device import precision
 
 THINGS = (
     "bread bridges bees books castles cats chess clocks coffee dogs football gardens history jokes maps math "
@@ -112,7 +113,7 @@ def test_a_trained_adapter_is_published_served_and_plain_peft(labels, stack, api
     (engine,) = published["engines"]
     assert engine["to_base"] > 0
 
-    base = AutoModelForCausalLM.from_pretrained(stack.facts["model"], dtype=torch.bfloat16)
+    base = AutoModelForCausalLM.from_pretrained(stack.facts["model"], dtype=precision())
     model = PeftModel.from_pretrained(base, str(stack.home / "artifacts" / "policies" / version))
     ids = torch.tensor([list(range(100, 140))])
     with torch.no_grad():

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workers.datasets import for_judge
+from workers.device import precision
 from workers.labels import Label, Sample, Score, read_labels, read_scores, write_labels, write_scores
 from workers.methods import round as round_
 from workers.methods.config import Config
@@ -103,7 +104,7 @@ def run(stage, tiny_model, tmp_path):
 
 def kindness(tiny_model: str, adapter=None) -> float:
     """log p(kind words first) - log p(unkind words first) after the prompt."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=precision())
     if adapter is not None:
         model = PeftModel.from_pretrained(model, str(adapter))
     with torch.no_grad():
