@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,9 +41,10 @@ REQUESTS, TOKENS, SECONDS = (8, 128), 32, 15.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=Path, help="be the training loop, until this file is gone")
+    parser.add_argument("--dtype", default=str(precision()).removeprefix("torch."), help="of that loop")
     options = parser.parse_args()
     if options.train:
-        train(options.train)
+        train(options.train, getattr(torch, options.dtype))
         return
     for policy, variables in POLICIES.items():
         with trainer(variables) as told:
@@ -63,11 +64,11 @@ def main() -> None:
 
 
 @contextmanager
-def trainer(variables: Mapping[str, str]) -> Iterator[list[str]]:
+def trainer(variables: Mapping[str, str], arguments: Sequence[str] = ()) -> Iterator[list[str]]:
     """Trains within the block; then the list holds its tokens per second."""
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready"
-        command = [sys.executable, "-m", "tests.bench.openmp", "--train", str(ready)]
+        command = [sys.executable, "-m", "tests.bench.openmp", "--train", str(ready), *arguments]
         process = subprocess.Popen(
             command,
             env={**_without_openmp(), **variables},
@@ -89,13 +90,13 @@ def _without_openmp() -> dict[str, str]:
 
 
 @contextmanager
-def running_engine(variables: Mapping[str, str]) -> Iterator[str]:
-    """The engine as `deploy/up` starts it, but for how threads wait. Gives its URL."""
+def running_engine(variables: Mapping[str, str], arguments: Sequence[str] = ()) -> Iterator[str]:
+    """The engine as `deploy/up` starts it, but for how threads wait, and `arguments`. Gives its URL."""
     port = free_port()
     process = engine(DeploySettings(), port)
     environment = {k: v for k, v in process.environment.items() if k not in SHARE_CORES} | dict(variables)
     popen = subprocess.Popen(
-        process.command,
+        [*process.command, *arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -134,9 +135,9 @@ async def serve(url: str, requests: int, seconds: float) -> float:
     return sum(tokens) / (time.monotonic() - began)
 
 
-def train(ready: Path) -> None:
+def train(ready: Path, dtype: torch.dtype) -> None:
     """Forward and backward over random tokens while `ready` is there; prints tokens per second."""
-    model = AutoModelForCausalLM.from_pretrained(DeploySettings().model, dtype=precision())
+    model = AutoModelForCausalLM.from_pretrained(DeploySettings().model, dtype=dtype)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("q_proj" in name)
     tokens = torch.randint(0, model.config.vocab_size, (4, 128))
