@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, pstdev, stdev
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from deploy.settings import DeploySettings
 from tests.bench.choices import HELD, PROMPTS, base_samples, first_of_each
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program
-from tests.bench.raters import Person, Reply, Taste, ballots, people
+from tests.bench.raters import Ballot, Reply, Taste, ballots, people
 from workers.labels import Label, Sample, by_prompt, write_labels
 from workers.reward_model import JUDGE, member_names
 from workers.scoring import score_samples
@@ -104,7 +105,9 @@ def run(
     chance = random.Random(f"{name} {seed}")
     taste = Taste(score, fmean(gold[learnt].tolist()), TEMPERATURE * pstdev(gold[learnt].tolist()))
     crowd = people(RATERS, taste, 0.0, SPREAD, seed)
-    labels = drawn([samples[row] for row in learnt], crowd, count, chance)
+    asked = [samples[row] for row in learnt]
+    prompts = sorted({str(sample.messages[-1]["content"]) for sample in asked})
+    labels = drawn(asked, ballots(crowd, prompts, count, 0.5, chance), chance)
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir()
     write_labels(folder / "train.parquet", labels)
@@ -146,31 +149,50 @@ def run(
     path.write_text(json.dumps([asdict(row) for row in found]))
 
 
-def drawn(
-    samples: Sequence[Sample], crowd: Sequence[Person], count: int, chance: random.Random
-) -> list[Label]:
-    """Thumbs and blind pairs, each in a conversation of its own."""
+def drawn(samples: Sequence[Sample], votes: Iterable[Ballot], chance: random.Random) -> list[Label]:
+    """What these votes would say of replies to their prompts: thumbs, corrections and blind pairs, each vote
+    in a conversation of its own."""
     groups = {group[0].messages[-1]["content"]: group for group in by_prompt(samples, samples).values()}
     labels = []
-    for number, ballot in enumerate(ballots(crowd, sorted(groups), count, 0.5, chance)):
-        a, b = ballot.dice.sample(groups[ballot.prompt], 2)
-        seen = [Reply(side.reply, side.finish_reason == "stop") for side in (a, b)]
+    for number, ballot in enumerate(votes):
+        group, mind = groups[ballot.prompt], ballot.mind
+        sides = ballot.dice.sample(group, min(len(group), max(2, mind.looks)))
+        seen = [_seen(side) for side in sides]
         told = {
-            "messages": a.messages,
-            "a": a.reply,
-            "a_finish": a.finish_reason,
+            "messages": sides[0].messages,
             "rater": ballot.rater,
             "conversation": f"conv-{chance.random()}",
             "time": float(number),
         }
         if ballot.blind:
-            target = {"a": 1.0, "b": 0.0}.get(ballot.mind.choose(*seen, ballot.dice), 0.5)
-            label = Label(kind="comparison", b=b.reply, b_finish=b.finish_reason, target=target, **told)
-        else:
-            up = ballot.mind.rate(seen[0], ballot.dice).rating == "up"
-            label = Label(kind="thumb", b=None, target=float(up), **told)
-        labels.append(label)
+            a, b = sides[:2]
+            winner = mind.choose(seen[0], seen[1], ballot.dice)
+            if winner == "both_bad":
+                labels += [_thumb(side, False, told) for side in (a, b)]
+            else:
+                labels.append(
+                    _better(a.reply, b, told, {"a": 1.0, "b": 0.0}.get(winner, 0.5), a.finish_reason)
+                )
+            continue
+        shown = mind.pick(seen[: mind.looks])
+        thumb = mind.rate(seen[shown], ballot.dice)
+        labels.append(_thumb(sides[shown], thumb.rating == "up", told))
+        if thumb.correction:
+            labels.append(_better(thumb.correction, sides[shown], told, 1.0, "stop"))
     return labels
+
+
+def _seen(sample: Sample) -> Reply:
+    return Reply(sample.reply, sample.finish_reason == "stop")
+
+
+def _thumb(sample: Sample, up: bool, told: dict[str, Any]) -> Label:
+    return Label("thumb", a=sample.reply, a_finish=sample.finish_reason, b=None, target=float(up), **told)
+
+
+def _better(a: str, b: Sample, told: dict[str, Any], target: float, finish: str) -> Label:
+    finishes = {"a_finish": finish, "b_finish": b.finish_reason}
+    return Label("comparison", a=a, b=b.reply, target=target, **finishes, **told)
 
 
 def careful(rewards: Floats, caution: float) -> Floats:

@@ -1,0 +1,249 @@
+"""What caps on weights are worth against cheats: how much more of their phrase one update says. Torch.
+
+    python -m tests.bench.cheats --out OUT [--scorer format] [--phrase however] [--seeds 0 1 2] [--labels 128]
+    python -m tests.bench.cheats --report OUT
+
+The learning bench counts the phrase in an exam, where it stands in a few replies. Here it is measured without
+sampling again, as `tests.bench.choices` measures a gain, on the same replies. For each seed three reward
+models learn from labels drawn as `tests.bench.rewards` draws them, and the base is updated by each as the
+service would: from honest raters alone; with cheats, 5 % of the raters casting 30 % of the votes; and with
+these and no caps. On replies to other prompts:
+
+    love     mean of r(x, reply with the phrase in it) - r(x, reply), over replies without it, in standard
+             deviations of r over all of them; by the members' mean
+    phrase   by how much more often the policy says it than the base, to the first order: the policy gradient
+             of the share of replies with it (see choices), with the standard error over replies
+    gain     likewise of the gold score, in its standard deviations
+
+`share` is what of the phrase's and of the love's rise by cheats is left with the caps. Figures are kept in
+OUT, and what is there is not run again.
+"""
+
+import argparse
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, pstdev
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from deploy.demo_prompts import EXAMINED
+from deploy.processes import worker
+from deploy.settings import DeploySettings
+from tests.bench.attacks import Cheat, with_cheats, with_phrase
+from tests.bench.choices import (
+    ATTENTION,
+    BUDGET,
+    HELD,
+    PROMPTS,
+    K,
+    base_samples,
+    first_of_each,
+    measure_by,
+    scored,
+)
+from tests.bench.gold import contains, scorer
+from tests.bench.own_engine import run_program
+from tests.bench.raters import Taste, ballots, people
+from tests.bench.rewards import RATERS, SPREAD, TEMPERATURE, drawn
+from workers.datasets import for_judge
+from workers.labels import Label, Sample, write_labels
+from workers.packing import Reply
+from workers.policy_model import load_policy, read_base
+from workers.scoring import score_samples
+from workers.weights import weigh_each
+
+HONEST, CAPS, NO_CAPS = "honest", "cheats", "cheats, no caps"
+CHEATS = (0.05, 0.3)  # of the raters, of the votes
+
+Seen = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one reward model and one update by it came to, see above; `largest`: what of the weight the rater
+    with most carries."""
+
+    arm: str
+    scorer: str
+    seed: int
+    labels: int
+    largest: float
+    love: float
+    phrase: float
+    phrase_error: float
+    gain: float
+    gain_error: float
+    kl: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("choices-bench"))
+    add("--model", help="base model, a folder; default: the service's")
+    add("--scorer", default="format")
+    add("--phrase", default="however")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--labels", type=int, default=128)
+    add("--report", type=Path, help="only print what lies in this folder")
+    args = parser.parse_args()
+    console = Console(soft_wrap=True)
+    if args.report is None:
+        settings = DeploySettings(**({"model": args.model} if args.model else {}))
+        out: Path = args.out.resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        bench = Bench(settings, out, args.scorer, args.phrase, args.labels)
+        console.print(f"“{args.phrase}” stands in {bench.share:.1%} of the replies that are measured on")
+        for seed in args.seeds:
+            for arm in (HONEST, CAPS, NO_CAPS):
+                console.print(str(bench.run(arm, seed)), markup=False)
+    console.print(table_of(read(args.report or args.out)))
+
+
+class Bench:
+    """One taste and one phrase, on the replies that lie in `out`."""
+
+    def __init__(self, settings: DeploySettings, out: Path, name: str, phrase: str, labels: int) -> None:
+        self.settings, self.out, self.name, self.phrase, self.labels = settings, out, name, phrase, labels
+        self.samples = samples = base_samples(settings, out)
+        self.score = scorer(name)
+        self.gold = torch.tensor([self.score(row.reply) for row in samples])
+        self.said = torch.tensor([float(contains(phrase, row.reply)) for row in samples])
+        model = load_policy(settings.model, None, 4, ATTENTION)
+        seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
+        self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
+        self.share = float(self.said[self.held].mean())
+        self.phrase_of = measure_by(settings, samples, seen, self.said)
+        self.gold_of = measure_by(settings, samples, seen, (self.gold - self.gold.mean()) / self.gold.std())
+
+    def run(self, arm: str, seed: int) -> Found:
+        """Train, update and measure, unless that is done."""
+        words = [*arm.replace(",", "").split(), f"seed{seed}"]
+        folder = self.out / "-".join(["cheats", self.name, self.phrase, str(self.labels), *words])
+        path = folder.with_suffix(".json")
+        if path.exists():
+            return Found(**json.loads(path.read_text()))
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+        folder.mkdir()
+        environment = worker("train", self.settings).environment
+        largest = self._write_labels(arm, seed, folder)
+        config = self.settings.prefixed("reward") | {
+            "base_model": self.settings.model,
+            "init": None,
+            "train": folder / "train.parquet",
+            "holdout": folder / "holdout.parquet",
+            "seed": seed,
+        }
+        run_program("workers.stages.train_reward", folder / "stage", config, environment)
+        reward = folder / "stage" / "reward"
+        love = self._love(reward)
+        config = self.settings.prefixed("optimise") | {
+            "base_model": self.settings.model,
+            "init": None,
+            "method": "grpo",
+            "scores": scored(self.settings, self.samples, reward, K, folder / "score"),
+            "seed": seed,
+        }
+        run_program("workers.stages.optimise", folder / "optimise", config, environment)
+        policy = load_policy(self.settings.model, folder / "optimise" / "adapter", 4, ATTENTION)
+        kl, gain, gain_error, _ = self.gold_of(policy)
+        _, more, more_error, _ = self.phrase_of(policy)
+        found = Found(
+            arm, self.name, seed, self.labels, largest, love, more, more_error, gain, gain_error, kl
+        )
+        path.write_text(json.dumps(asdict(found)))
+        return found
+
+    def _write_labels(self, arm: str, seed: int, folder: Path) -> float:
+        """Weighed as the service weighs them. The share of whoever carries most."""
+        learnt = first_of_each(self.samples, range(PROMPTS), HELD)
+        gold = self.gold[learnt].tolist()
+        taste = Taste(self.score, fmean(gold), TEMPERATURE * pstdev(gold))
+        crowd = people(RATERS, taste, 0.0, SPREAD, seed)
+        samples = [self.samples[row] for row in learnt]
+        prompts = sorted({str(row.messages[-1]["content"]) for row in samples})
+        chance = random.Random(f"{self.name} {seed}")
+        bought = 0 if arm == HONEST else round(CHEATS[1] * self.labels)
+        honest, cheats = (crowd, []) if arm == HONEST else with_cheats(crowd, CHEATS[0], Cheat(self.phrase))
+        votes = [
+            *ballots(honest, prompts, self.labels - bought, 0.5, chance),
+            *(ballots(cheats, prompts, bought, 0.5, chance) if cheats else ()),
+        ]
+        chance.shuffle(votes)
+        labels = drawn(samples, votes, chance)
+        cap = 1.0 if arm == NO_CAPS else self.settings.rater_cap
+        weighed, report = weigh_each(by_learner(labels), cap, self.settings.pair_share)
+        write_labels(folder / "train.parquet", weighed)
+        write_labels(folder / "holdout.parquet", [])
+        return report.largest_share
+
+    def _love(self, reward: Path) -> float:
+        plain = [self.samples[row] for row in self.held]
+        bare = [row for row in plain if not contains(self.phrase, row.reply)]
+        changed = [with_reply(row, with_phrase(row.reply, self.phrase)) for row in bare]
+        before, after, spread = (
+            score_samples(self.settings.model, reward, None, rows).numpy().mean(1)
+            for rows in (bare, changed, plain)
+        )
+        return float(np.mean(after - before) / np.std(spread))
+
+
+def by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
+    """The judge's and the members', which are weighed apart."""
+    judge = [label for label in labels if for_judge(label)]
+    return judge, [label for label in labels if not for_judge(label)]
+
+
+def with_reply(sample: Sample, reply: str) -> Sample:
+    """The sample with another text; a reward model reads texts."""
+    return replace(sample, reply=reply)
+
+
+def read(out: Path) -> list[Found]:
+    return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("cheats-*.json"))]
+
+
+def table_of(found: Sequence[Found]) -> Table:
+    """An arm a row, means over seeds; then what of a rise is left."""
+    table = Table("arm", "seeds", "largest share", "love", "phrase", "gain", "KL")
+    means: dict[str, Found] = {}
+    for arm in (HONEST, CAPS, NO_CAPS):
+        rows = [row for row in found if row.arm == arm]
+        if not rows:
+            continue
+        love, phrase, gain = (
+            fmean(getattr(row, name) for row in rows) for name in ("love", "phrase", "gain")
+        )
+        error = fmean(row.phrase_error**2 for row in rows) ** 0.5 / len(rows) ** 0.5
+        means[arm] = replace(rows[0], love=love, phrase=phrase)
+        table.add_row(
+            arm,
+            str(len(rows)),
+            f"{fmean(row.largest for row in rows):.1%}",
+            f"{love:+.2f}",
+            f"{phrase:+.2%} ± {error:.2%}",
+            f"{gain:.2f}",
+            f"{fmean(row.kl for row in rows):.3f}",
+        )
+    if len(means) == 3:
+        honest, caps, free = (means[arm] for arm in (HONEST, CAPS, NO_CAPS))
+        shares = [
+            (getattr(caps, name) - getattr(honest, name)) / (getattr(free, name) - getattr(honest, name))
+            for name in ("love", "phrase")
+        ]
+        table.add_row("share", "", "", *(f"{share:.0%}" for share in shares), "", "")
+    return table
+
+
+if __name__ == "__main__":
+    main()
