@@ -33,6 +33,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from deploy.demo_prompts import EXAMINED
 from deploy.processes import worker
@@ -56,6 +57,7 @@ from tests.bench.rewards import RATERS, SPREAD, TEMPERATURE, drawn
 from workers.datasets import for_judge
 from workers.labels import Label, Sample, write_labels
 from workers.packing import Reply
+from workers.policy_data import Tokens
 from workers.policy_model import load_policy, read_base
 from workers.scoring import score_samples
 from workers.weights import weigh_each
@@ -190,7 +192,8 @@ class Bench:
     def _love(self, reward: Path) -> float:
         plain = [self.samples[row] for row in self.held]
         bare = [row for row in plain if not contains(self.phrase, row.reply)]
-        changed = [with_reply(row, with_phrase(row.reply, self.phrase)) for row in bare]
+        tokens = Tokens(AutoTokenizer.from_pretrained(self.settings.model))
+        changed = [with_reply(row, with_phrase(row.reply, self.phrase), tokens) for row in bare]
         before, after, spread = (
             score_samples(self.settings.model, reward, None, rows).numpy().mean(1)
             for rows in (bare, changed, plain)
@@ -204,9 +207,10 @@ def by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
     return judge, [label for label in labels if not for_judge(label)]
 
 
-def with_reply(sample: Sample, reply: str) -> Sample:
-    """The sample with another text; a reward model reads texts."""
-    return replace(sample, reply=reply)
+def with_reply(sample: Sample, reply: str, tokens: Tokens) -> Sample:
+    """The sample with another text; its log-probabilities stay, and mean nothing."""
+    read = tokens.reply(sample.messages, reply, sample.finish_reason)
+    return replace(sample, reply=reply, token_ids=read.tokens)
 
 
 def read(out: Path) -> list[Found]:

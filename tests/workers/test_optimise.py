@@ -36,6 +36,7 @@ HI = [{"role": "user", "content": "hi"}]
 ON_SAMPLES, ON_LABELS = ["rloo", "grpo", "online_dpo", "best_of_n"], ["dpo", "kto"]
 PROMPT = [1, 21, 3, 2, 1, 22]
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+SHORT_STEPS = 3e-3  # at 1e-2 what comes out hangs on how numbers are rounded
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_it_moves_the_policy_to_what_people_like(method, run, scored, rated, tin
 @pytest.mark.parametrize("method", ["rloo", "grpo"])
 def test_the_advantage_dealt_out_to_single_tokens_moves_it_too(method, run, scored, tiny_model):
     whole, _ = run("whole", method, scored())
-    metrics, folder = run("dealt", method, scored(), credit_decay=0.5, epochs=4)
+    metrics, folder = run("dealt", method, scored(), credit_decay=0.5, epochs=8, learning_rate=SHORT_STEPS)
     assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.5
     assert whole["credit"] == 0.0
     assert metrics["credit"] > 0.1
@@ -239,8 +240,9 @@ def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_
 def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rated, tiny_model):
     base = kindness(tiny_model)
     scores = scored(lambda kind: 0.0)
-    _, right = run("right", method, scores, labels=rated(), epochs=3)
-    _, folder = run("o", method, scores, labels=rated(right=0.5, count=144), epochs=1)
+    _, right = run("right", method, scores, labels=rated(), epochs=3, learning_rate=SHORT_STEPS)
+    random_ones = rated(right=0.5, count=144)
+    _, folder = run("o", method, scores, labels=random_ones, epochs=1, learning_rate=SHORT_STEPS)
     moved = kindness(tiny_model, right / "adapter") - base
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
