@@ -10,8 +10,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 def cpu_precision(info: Path = CPU_INFO) -> str:
     """`bfloat16` where the CPU multiplies it, else `float32`, and where nobody says what it can.
 
-    Without such instructions bfloat16 is taken apart and put together again for each product: on two cores
-    with AVX2 alone an engine wrote a quarter of the tokens, and a product backward took sixty times as long.
+    Without such instructions bfloat16 is taken apart and put together again for each product: with AVX2 alone
+    an engine with 32 requests wrote a third of the tokens, and a training loop read a thirtieth of them
+    (tests/bench/precision.py).
     """
     try:
         lines = info.read_text().splitlines()

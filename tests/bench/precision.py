@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.bench.precision
 
 Tokens per second: of the engine, as `deploy/up` starts it, at 1, 8, 32 and 128 requests; and of a plain
-training loop on the same model, alone. Takes five minutes on two cores. Needs the converted model of a first
-`deploy/up`.
+training loop on the same model, alone. Takes ten minutes on two cores without the instructions. Needs
+the converted model of a first `deploy/up`.
 """
 
 import argparse
