@@ -1,7 +1,7 @@
 """From what people said to rows that a stage can train on. Pure; no Redis, no torch."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -82,6 +82,12 @@ def is_for_judge(conversation: str) -> bool:
     """A third of the conversations, the same in every cycle, so that neither a reward's member nor the
     policy ever learns from what the judge learns from."""
     return hashlib.sha256(f"judge:{conversation}".encode()).digest()[0] % 3 == 0
+
+
+def by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
+    """What the judge learns from, and what the others do."""
+    judge = [label for label in labels if for_judge(label)]
+    return judge, [label for label in labels if not for_judge(label)]
 
 
 def _rows(said: Said) -> Iterator[Label]:

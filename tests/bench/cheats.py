@@ -54,8 +54,8 @@ from tests.bench.gold import contains, scorer
 from tests.bench.own_engine import run_program
 from tests.bench.raters import Taste, ballots, people
 from tests.bench.rewards import RATERS, SPREAD, TEMPERATURE, drawn
-from workers.datasets import for_judge
-from workers.labels import Label, Sample, write_labels
+from workers.datasets import by_learner
+from workers.labels import Sample, write_labels
 from workers.packing import Reply
 from workers.policy_data import Tokens
 from workers.policy_model import load_policy, read_base
@@ -75,6 +75,7 @@ class Found:
 
     arm: str
     scorer: str
+    phrase_of_cheats: str
     seed: int
     labels: int
     largest: float
@@ -109,7 +110,8 @@ def main() -> None:
         for seed in args.seeds:
             for arm in (HONEST, CAPS, NO_CAPS):
                 console.print(str(bench.run(arm, seed)), markup=False)
-    console.print(table_of(read(args.report or args.out)))
+    for rows in tasks(read(args.report or args.out)):
+        console.print(table_of(rows))
 
 
 class Bench:
@@ -161,7 +163,18 @@ class Bench:
         kl, gain, gain_error, _ = self.gold_of(policy)
         _, more, more_error, _ = self.phrase_of(policy)
         found = Found(
-            arm, self.name, seed, self.labels, largest, love, more, more_error, gain, gain_error, kl
+            arm,
+            self.name,
+            self.phrase,
+            seed,
+            self.labels,
+            largest,
+            love,
+            more,
+            more_error,
+            gain,
+            gain_error,
+            kl,
         )
         path.write_text(json.dumps(asdict(found)))
         return found
@@ -201,12 +214,6 @@ class Bench:
         return float(np.mean(after - before) / np.std(spread))
 
 
-def by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
-    """The judge's and the members', which are weighed apart."""
-    judge = [label for label in labels if for_judge(label)]
-    return judge, [label for label in labels if not for_judge(label)]
-
-
 def with_reply(sample: Sample, reply: str, tokens: Tokens) -> Sample:
     """The sample with another text; its log-probabilities stay, and mean nothing."""
     read = tokens.reply(sample.messages, reply, sample.finish_reason)
@@ -217,9 +224,18 @@ def read(out: Path) -> list[Found]:
     return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("cheats-*.json"))]
 
 
+def tasks(found: Sequence[Found]) -> list[list[Found]]:
+    """Those of one taste, one phrase and as many labels, together."""
+    groups: dict[tuple[str, str, int], list[Found]] = {}
+    for row in found:
+        groups.setdefault((row.scorer, row.phrase_of_cheats, row.labels), []).append(row)
+    return [groups[key] for key in sorted(groups)]
+
+
 def table_of(found: Sequence[Found]) -> Table:
-    """An arm a row, means over seeds; then what of a rise is left."""
-    table = Table("arm", "seeds", "largest share", "love", "phrase", "gain", "KL")
+    """Of one task: an arm a row, means over seeds; then what of a rise is left."""
+    title = f"{found[0].scorer}, “{found[0].phrase_of_cheats}”, {found[0].labels} labels"
+    table = Table("arm", "seeds", "largest share", "love", "phrase", "gain", "KL", title=title)
     means: dict[str, Found] = {}
     for arm in (HONEST, CAPS, NO_CAPS):
         rows = [row for row in found if row.arm == arm]
@@ -242,11 +258,16 @@ def table_of(found: Sequence[Found]) -> Table:
     if len(means) == 3:
         honest, caps, free = (means[arm] for arm in (HONEST, CAPS, NO_CAPS))
         shares = [
-            (getattr(caps, name) - getattr(honest, name)) / (getattr(free, name) - getattr(honest, name))
+            left(getattr(honest, name), getattr(caps, name), getattr(free, name))
             for name in ("love", "phrase")
         ]
-        table.add_row("share", "", "", *(f"{share:.0%}" for share in shares), "", "")
+        table.add_row("share", "", "", *shares, "", "")
     return table
+
+
+def left(honest: float, caps: float, free: float) -> str:
+    """What is left with the caps of the way from `honest` to `free`; nothing where there is no way."""
+    return f"{(caps - honest) / (free - honest):.0%}" if free != honest else ""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import random
 
 from tests.bench.attacks import Cheat
-from tests.bench.cheats import CAPS, HONEST, NO_CAPS, Found, table_of
+from tests.bench.cheats import CAPS, HONEST, NO_CAPS, Found, table_of, tasks
 from tests.bench.raters import Ballot, Honest, Taste
 from tests.bench.rewards import drawn
 from workers.labels import Sample
@@ -51,9 +51,17 @@ def test_two_bad_ones_are_two_thumbs_down():
     ]
 
 
+def test_each_taste_and_phrase_has_a_table_of_its_own():
+    rows = [
+        Found(HONEST, scorer, phrase, 0, 128, 0.1, 0.1, 0.01, 0.01, 0.5, 0.1, 0.02)
+        for scorer, phrase in [("format", "however"), ("length", "however"), ("format", "also")]
+    ]
+    assert [[row] for row in (rows[2], rows[0], rows[1])] == tasks(rows)
+
+
 def test_the_share_is_what_is_left_of_a_rise():
     rows = [
-        Found(arm, "format", 0, 128, 0.1, love, phrase, 0.01, 0.5, 0.1, 0.02)
+        Found(arm, "format", "however", 0, 128, 0.1, love, phrase, 0.01, 0.5, 0.1, 0.02)
         for arm, love, phrase in [(HONEST, 0.1, 0.01), (CAPS, 0.2, 0.02), (NO_CAPS, 1.1, 0.05)]
     ]
     assert [list(column.cells)[-1] for column in table_of(rows).columns] == [

@@ -241,8 +241,8 @@ def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rat
     base = kindness(tiny_model)
     scores = scored(lambda kind: 0.0)
     _, right = run("right", method, scores, labels=rated(), epochs=3, learning_rate=SHORT_STEPS)
-    random_ones = rated(right=0.5, count=144)
-    _, folder = run("o", method, scores, labels=random_ones, epochs=1, learning_rate=SHORT_STEPS)
+    at_random = rated(right=0.5, count=144)
+    _, folder = run("o", method, scores, labels=at_random, epochs=1, learning_rate=SHORT_STEPS)
     moved = kindness(tiny_model, right / "adapter") - base
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 

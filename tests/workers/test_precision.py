@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deploy.processes import engine, on_gpu
+from deploy.processes import engine
 from deploy.settings import DeploySettings
 from workers import device
 from workers.precision import cpu_precision
@@ -27,9 +27,9 @@ def test_a_machine_that_does_not_say_gets_float32(tmp_path):
     assert cpu_precision(tmp_path / "cpuinfo") == "float32"
 
 
-@pytest.mark.skipif(on_gpu(), reason="a GPU's engine chooses by itself")
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_the_engine_computes_as_the_stages_do(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("deploy.processes.on_gpu", lambda: False)
     monkeypatch.setattr("deploy.processes.cpu_precision", lambda: name)
     monkeypatch.setattr("workers.device.cpu_precision", lambda: name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -40,7 +40,9 @@ def test_the_engine_computes_as_the_stages_do(tmp_path, monkeypatch, name):
     assert list(engine(more, 1).command)[-1] == "float16"  # vLLM takes the last one
 
 
-def test_a_gpu_has_bfloat16_whatever_the_cpu_is(monkeypatch):
+def test_a_gpu_has_bfloat16_whatever_the_cpu_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.processes.on_gpu", lambda: True)
     monkeypatch.setattr("workers.device.cpu_precision", lambda: "float32")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device.precision() == torch.bfloat16
+    assert "--dtype" not in engine(DeploySettings(home=tmp_path), 1).command  # vLLM takes it from the model

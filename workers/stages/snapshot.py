@@ -17,7 +17,15 @@ from feedback.reader import FeedbackReader
 from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import content_hash
-from workers.datasets import asked_in_holdout, for_judge, labels_of, only_on_their_side, prompts_of, split
+from workers.datasets import (
+    asked_in_holdout,
+    by_learner,
+    for_judge,
+    labels_of,
+    only_on_their_side,
+    prompts_of,
+    split,
+)
 from workers.labels import Label, write_labels, write_prompts
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, run, write_json
@@ -57,7 +65,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     asked = asked_in_holdout([*new, *old], prompts, config.holdout)
     prompts = only_on_their_side(prompts, asked)
     (fresh, held), (past, past_held) = (split(labels, asked, config.holdout) for labels in (new, old))
-    train, weights = weigh_each(_by_learner(_learnt(fresh, past, config)), *weighing)
+    train, weights = weigh_each(by_learner(_learnt(fresh, past, config)), *weighing)
     holdout, _ = weigh(drawn([*held, *past_held], MAX_HOLDOUT, config.seed), *weighing)
     write_labels(stage.path("train.parquet"), train)
     write_labels(stage.path("holdout.parquet"), holdout)
@@ -89,12 +97,6 @@ def _learnt(new: Sequence[Label], old: Sequence[Label], config: Config) -> list[
     most = config.max_labels
     replayed = min(len(old), max(most // 2, most - len(new)))
     return [*drawn(new, most - replayed, config.seed), *drawn(old, replayed, config.seed)]
-
-
-def _by_learner(labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
-    """What the judge learns from, and what the others do."""
-    judge = [label for label in labels if for_judge(label)]
-    return judge, [label for label in labels if not for_judge(label)]
 
 
 def _content(labels: Sequence[Label]) -> str:
