@@ -19,14 +19,11 @@ these and no caps. On replies to other prompts:
 OUT, and what is there is not run again.
 """
 
-import argparse
 import json
-import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -45,17 +42,19 @@ from tests.bench.choices import (
     HELD,
     PROMPTS,
     K,
+    arguments,
     base_samples,
     first_of_each,
     measure_by,
+    opened,
     scored,
 )
 from tests.bench.gold import contains, scorer
+from tests.bench.options import CHEATS
 from tests.bench.own_engine import run_program
-from tests.bench.raters import Taste, ballots, people
-from tests.bench.rewards import RATERS, SPREAD, TEMPERATURE, drawn
+from tests.bench.simulated import poll, train_reward
 from workers.datasets import by_learner
-from workers.labels import Sample, write_labels
+from workers.labels import Label, Sample
 from workers.packing import Reply
 from workers.policy_data import Tokens
 from workers.policy_model import load_policy, read_base
@@ -63,7 +62,6 @@ from workers.scoring import score_samples
 from workers.weights import weigh_each
 
 HONEST, CAPS, NO_CAPS = "honest", "cheats", "cheats, no caps"
-CHEATS = (0.05, 0.3)  # of the raters, of the votes
 
 Seen = Sequence[tuple[Tensor, Tensor]]
 
@@ -88,23 +86,16 @@ class Found:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = arguments(__doc__)
     add = parser.add_argument
-    add("--out", type=Path, default=Path("choices-bench"))
-    add("--model", help="base model, a folder; default: the service's")
     add("--scorer", default="format")
     add("--phrase", default="however")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--labels", type=int, default=128)
-    add("--report", type=Path, help="only print what lies in this folder")
     args = parser.parse_args()
     console = Console(soft_wrap=True)
     if args.report is None:
-        settings = DeploySettings(**({"model": args.model} if args.model else {}))
-        out: Path = args.out.resolve()
-        out.mkdir(parents=True, exist_ok=True)
+        settings, out = opened(args)
         bench = Bench(settings, out, args.scorer, args.phrase, args.labels)
         console.print(f"“{args.phrase}” stands in {bench.share:.1%} of the replies that are measured on")
         for seed in args.seeds:
@@ -137,18 +128,8 @@ class Bench:
         path = folder.with_suffix(".json")
         if path.exists():
             return Found(**json.loads(path.read_text()))
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-        folder.mkdir()
-        environment = worker("train", self.settings).environment
-        largest = self._write_labels(arm, seed, folder)
-        config = self.settings.prefixed("reward") | {
-            "base_model": self.settings.model,
-            "init": None,
-            "train": folder / "train.parquet",
-            "holdout": folder / "holdout.parquet",
-            "seed": seed,
-        }
-        run_program("workers.stages.train_reward", folder / "stage", config, environment)
+        labels, largest = self._labels(arm, seed)
+        train_reward(self.settings, folder, labels, seed)
         reward = folder / "stage" / "reward"
         love = self._love(reward)
         config = self.settings.prefixed("optimise") | {
@@ -158,6 +139,7 @@ class Bench:
             "scores": scored(self.settings, self.samples, reward, K, folder / "score"),
             "seed": seed,
         }
+        environment = worker("train", self.settings).environment
         run_program("workers.stages.optimise", folder / "optimise", config, environment)
         policy = load_policy(self.settings.model, folder / "optimise" / "adapter", 4, ATTENTION)
         kl, gain, gain_error, _ = self.gold_of(policy)
@@ -179,28 +161,19 @@ class Bench:
         path.write_text(json.dumps(asdict(found)))
         return found
 
-    def _write_labels(self, arm: str, seed: int, folder: Path) -> float:
-        """Weighed as the service weighs them. The share of whoever carries most."""
-        learnt = first_of_each(self.samples, range(PROMPTS), HELD)
-        gold = self.gold[learnt].tolist()
-        taste = Taste(self.score, fmean(gold), TEMPERATURE * pstdev(gold))
-        crowd = people(RATERS, taste, 0.0, SPREAD, seed)
-        samples = [self.samples[row] for row in learnt]
-        prompts = sorted({str(row.messages[-1]["content"]) for row in samples})
-        chance = random.Random(f"{self.name} {seed}")
-        bought = 0 if arm == HONEST else round(CHEATS[1] * self.labels)
-        honest, cheats = (crowd, []) if arm == HONEST else with_cheats(crowd, CHEATS[0], Cheat(self.phrase))
-        votes = [
-            *ballots(honest, prompts, self.labels - bought, 0.5, chance),
-            *(ballots(cheats, prompts, bought, 0.5, chance) if cheats else ()),
-        ]
-        chance.shuffle(votes)
-        labels = drawn(samples, votes, chance)
+    def _labels(self, arm: str, seed: int) -> tuple[list[Label], float]:
+        """Weighed as the service weighs them, and the share of whoever carries most."""
+        asked = poll(self.samples, self.name, seed)
+        if arm == HONEST:
+            votes = asked.votes(self.labels)
+        else:
+            bought = round(CHEATS[1] * self.labels)
+            honest, cheats = with_cheats(asked.crowd, CHEATS[0], Cheat(self.phrase))
+            votes = [*asked.votes(self.labels - bought, honest), *asked.votes(bought, cheats)]
+        asked.chance.shuffle(votes)
         cap = 1.0 if arm == NO_CAPS else self.settings.rater_cap
-        weighed, report = weigh_each(by_learner(labels), cap, self.settings.pair_share)
-        write_labels(folder / "train.parquet", weighed)
-        write_labels(folder / "holdout.parquet", [])
-        return report.largest_share
+        weighed, report = weigh_each(by_learner(asked.labels(votes)), cap, self.settings.pair_share)
+        return weighed, report.largest_share
 
     def _love(self, reward: Path) -> float:
         plain = [self.samples[row] for row in self.held]

@@ -140,16 +140,11 @@ class Measure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--out", type=Path, default=Path("choices-bench"))
-    parser.add_argument("--model", help="base model, a folder; default: the service's")
+    parser = arguments(__doc__)
     parser.add_argument("--scorer", nargs="+", default=["length", "sentiment"])
     parser.add_argument("--only", nargs="+", choices=list(CHOICES), default=list(CHOICES), metavar="NAME")
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--reward", type=Path, help="a reward model's folder, to score instead")
-    parser.add_argument("--report", type=Path, help="only print what lies in this folder")
     args = parser.parse_args()
     console = Console(soft_wrap=True)
     if args.report is None:
@@ -157,10 +152,26 @@ def main() -> None:
     console.print(table_of(read(args.report or args.out)))
 
 
-def run(args: argparse.Namespace, console: Console) -> None:
-    settings = DeploySettings(**({"model": args.model} if args.model else {}))
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What the benches on these replies have in common."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, default=Path("choices-bench"))
+    parser.add_argument("--model", help="base model, a folder; default: the service's")
+    parser.add_argument("--report", type=Path, metavar="OUT", help="only print what lies in this folder")
+    return parser
+
+
+def opened(args: argparse.Namespace) -> tuple[DeploySettings, Path]:
+    """The service's settings, with another model if one was given, and the folder, which is made."""
     out: Path = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    return DeploySettings(**({"model": args.model} if args.model else {})), out
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    settings, out = opened(args)
     samples = base_samples(settings, out)
     model = load_policy(settings.model, None, 4, ATTENTION)
     seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)

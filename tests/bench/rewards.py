@@ -16,16 +16,12 @@ prompts:
 Figures are kept in OUT, and what is there is not run again.
 """
 
-import argparse
 import json
-import random
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean, pstdev, stdev
-from typing import Any
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +29,16 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.demo_prompts import EXAMINED
-from deploy.processes import worker
 from deploy.settings import DeploySettings
-from tests.bench.choices import HELD, PROMPTS, base_samples, first_of_each
+from tests.bench.choices import HELD, PROMPTS, arguments, base_samples, first_of_each, opened
 from tests.bench.gold import scorer
-from tests.bench.own_engine import run_program
-from tests.bench.raters import Ballot, Reply, Taste, ballots, people
-from workers.labels import Label, Sample, by_prompt, write_labels
+from tests.bench.simulated import poll, train_reward
+from workers.labels import Sample, by_prompt
 from workers.reward_model import JUDGE, member_names
 from workers.scoring import score_samples
 
 MEMBERS = (1, 2, 4)
 CAUTION = (0.0, 0.5, 1.0)  # λ
-SPREAD, TEMPERATURE, RATERS = 0.5, 0.5, 60  # as in tests.bench.trial.Plan
 
 Floats = NDArray[np.float64]
 
@@ -66,22 +59,15 @@ class Found:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = arguments(__doc__)
     add = parser.add_argument
-    add("--out", type=Path, default=Path("choices-bench"))
-    add("--model", help="base model, a folder; default: the service's")
     add("--scorer", nargs="+", default=["length", "sentiment"])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--labels", type=int, nargs="+", default=[128, 512])
-    add("--report", type=Path, help="only print what lies in this folder")
     args = parser.parse_args()
     console = Console(soft_wrap=True)
     if args.report is None:
-        settings = DeploySettings(**({"model": args.model} if args.model else {}))
-        out: Path = args.out.resolve()
-        out.mkdir(parents=True, exist_ok=True)
+        settings, out = opened(args)
         samples = base_samples(settings, out)
         for name in args.scorer:
             for labels in args.labels:
@@ -99,38 +85,19 @@ def run(
     path = folder.with_suffix(".json")
     if path.exists():
         return
-    score = scorer(name)
-    gold = np.array([score(sample.reply) for sample in samples])
-    learnt = first_of_each(samples, range(PROMPTS), HELD)
-    chance = random.Random(f"{name} {seed}")
-    taste = Taste(score, fmean(gold[learnt].tolist()), TEMPERATURE * pstdev(gold[learnt].tolist()))
-    crowd = people(RATERS, taste, 0.0, SPREAD, seed)
-    asked = [samples[row] for row in learnt]
-    prompts = sorted({str(sample.messages[-1]["content"]) for sample in asked})
-    labels = drawn(asked, ballots(crowd, prompts, count, 0.5, chance), chance)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-    folder.mkdir()
-    write_labels(folder / "train.parquet", labels)
-    write_labels(folder / "holdout.parquet", [])
-    config = settings.prefixed("reward") | {
-        "base_model": settings.model,
-        "init": None,
-        "train": folder / "train.parquet",
-        "holdout": folder / "holdout.parquet",
-        "members": max(MEMBERS),
-        "seed": seed,
-    }
-    metrics = run_program(
-        "workers.stages.train_reward", folder / "stage", config, worker("train", settings).environment
-    )
-    held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
+    asked = poll(samples, name, seed)
+    metrics = train_reward(settings, folder, asked.labels(asked.votes(count)), seed, members=max(MEMBERS))
+    measured_on = [
+        samples[row] for row in first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
+    ]
     names = [*member_names(max(MEMBERS)), JUDGE]
     rewards = (
-        score_samples(settings.model, folder / "stage" / "reward", names, [samples[row] for row in held])
+        score_samples(settings.model, folder / "stage" / "reward", names, measured_on)
         .numpy()
         .astype(np.float64)
     )
-    measured = Measured([samples[row] for row in held], gold[held])
+    score = scorer(name)
+    measured = Measured(measured_on, np.array([score(sample.reply) for sample in measured_on]))
     judge, _ = measured(rewards[:, -1])
     found = [
         Found(
@@ -147,52 +114,6 @@ def run(
         for caution in (CAUTION if members > 1 else CAUTION[:1])
     ]
     path.write_text(json.dumps([asdict(row) for row in found]))
-
-
-def drawn(samples: Sequence[Sample], votes: Iterable[Ballot], chance: random.Random) -> list[Label]:
-    """What these votes would say of replies to their prompts: thumbs, corrections and blind pairs, each vote
-    in a conversation of its own."""
-    groups = {group[0].messages[-1]["content"]: group for group in by_prompt(samples, samples).values()}
-    labels = []
-    for number, ballot in enumerate(votes):
-        group, mind = groups[ballot.prompt], ballot.mind
-        sides = ballot.dice.sample(group, min(len(group), max(2, mind.looks)))
-        seen = [_seen(side) for side in sides]
-        told = {
-            "messages": sides[0].messages,
-            "rater": ballot.rater,
-            "conversation": f"conv-{chance.random()}",
-            "time": float(number),
-        }
-        if ballot.blind:
-            a, b = sides[:2]
-            winner = mind.choose(seen[0], seen[1], ballot.dice)
-            if winner == "both_bad":
-                labels += [_thumb(side, False, told) for side in (a, b)]
-            else:
-                labels.append(
-                    _better(a.reply, b, told, {"a": 1.0, "b": 0.0}.get(winner, 0.5), a.finish_reason)
-                )
-            continue
-        shown = mind.pick(seen[: mind.looks])
-        thumb = mind.rate(seen[shown], ballot.dice)
-        labels.append(_thumb(sides[shown], thumb.rating == "up", told))
-        if thumb.correction:
-            labels.append(_better(thumb.correction, sides[shown], told, 1.0, "stop"))
-    return labels
-
-
-def _seen(sample: Sample) -> Reply:
-    return Reply(sample.reply, sample.finish_reason == "stop")
-
-
-def _thumb(sample: Sample, up: bool, told: dict[str, Any]) -> Label:
-    return Label("thumb", a=sample.reply, a_finish=sample.finish_reason, b=None, target=float(up), **told)
-
-
-def _better(a: str, b: Sample, told: dict[str, Any], target: float, finish: str) -> Label:
-    finishes = {"a_finish": finish, "b_finish": b.finish_reason}
-    return Label("comparison", a=a, b=b.reply, target=target, **finishes, **told)
 
 
 def careful(rewards: Floats, caution: float) -> Floats:

@@ -3,7 +3,7 @@ import random
 from tests.bench.attacks import Cheat
 from tests.bench.cheats import CAPS, HONEST, NO_CAPS, Found, table_of, tasks
 from tests.bench.raters import Ballot, Honest, Taste
-from tests.bench.rewards import drawn
+from tests.bench.simulated import drawn
 from workers.labels import Sample
 
 
