@@ -40,6 +40,7 @@ from tests.bench.choices import (
     ATTENTION,
     BUDGET,
     HELD,
+    LEARNT,
     PROMPTS,
     K,
     arguments,
@@ -117,6 +118,7 @@ class Bench:
         model = load_policy(settings.model, None, 4, ATTENTION)
         seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
         self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
+        self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // K), K)]
         self.share = float(self.said[self.held].mean())
         self.phrase_of = measure_by(settings, samples, seen, self.said)
         self.gold_of = measure_by(settings, samples, seen, (self.gold - self.gold.mean()) / self.gold.std())
@@ -136,7 +138,7 @@ class Bench:
             "base_model": self.settings.model,
             "init": None,
             "method": "grpo",
-            "scores": scored(self.settings, self.samples, reward, K, folder / "score"),
+            "scores": scored(self.settings, self.updated, reward, folder / "score"),
             "seed": seed,
         }
         environment = worker("train", self.settings).environment

@@ -5,10 +5,10 @@ update from the base for each choice, all on the same replies, measured without 
     python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-length-512-seed0/stage/reward
     python -m tests.bench.choices --report OUT
 
-The base's replies are sampled once and kept in OUT; a choice learns from 256, K to each prompt (four, if it
-does not say), whose reward is the gold score and noise of `--noise` of its standard deviations, or what a
-reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other prompts,
-by the gold score alone:
+The base's replies are sampled once and kept in OUT; a choice learns from 256, four to each prompt, if it
+does not say otherwise; their reward is the gold score and noise of `--noise` of its standard deviations, or
+what a reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other
+prompts, by the gold score alone:
 
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
              gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
@@ -74,6 +74,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, λ 0.4": {"method": "grpo", "credit_decay": 0.4},
     "grpo, K 2": {"method": "grpo", "k": 2},
     "grpo, K 8": {"method": "grpo", "k": 8},
+    "grpo, 128 replies": {"method": "grpo", "replies": 128},
+    "grpo, 128 replies, batches of 16": {"method": "grpo", "replies": 128, "batch": 16},
     "rloo": {"method": "rloo"},
     "online_dpo": {"method": "online_dpo", "people": 0},
     "online_dpo, no chosen weight": {"method": "online_dpo", "people": 0, "chosen_weight": 0.0},
@@ -182,12 +184,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         gold = (gold - gold.mean()) / gold.std()
         measure = measure_by(settings, samples, seen, gold)
         label = name if args.reward is None else f"{name} by {args.reward.parents[1].name}"
-        scores = {
-            k: rewarded(samples, gold, args.noise, k, out / f"{label}-{k}.parquet")
-            if args.reward is None
-            else scored(settings, samples, args.reward.resolve(), k, out / f"{label} {k}")
-            for k in KS
-        }
+        noisy = rewarded(gold, args.noise)
+        scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
             path = out / f"choice-{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
             if path.exists():
@@ -204,7 +202,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
                 "reach": 0.0,
                 **CHOICES[choice],
             }
-            config["scores"] = scores[config.pop("k", K)]
+            k, count = of = config.pop("k", K), config.pop("replies", LEARNT)
+            if of not in scores:
+                rows = first_of_each(samples, range(count // k), k)
+                there = out / f"{label}-{k}{'' if count == LEARNT else f'-{count}'}"
+                scores[of] = (
+                    with_rewards(samples, rows, noisy, there)
+                    if args.reward is None
+                    else scored(settings, [samples[row] for row in rows], args.reward.resolve(), there)
+                )
+            config["scores"] = scores[of]
             began = time.monotonic()
             metrics = run_program("workers.stages.optimise", folder, config, environment)
             seconds = time.monotonic() - began
@@ -247,27 +254,33 @@ def _counts() -> Iterator[tuple[int, int, int]]:
     yield PROMPTS, PROMPTS + len(EXAMINED), HELD
 
 
-def rewarded(samples: Sequence[Sample], gold: Tensor, noise: float, k: int, path: Path) -> Path:
-    """What the choices learn from: `k` replies to each of the first prompts, with noisy rewards."""
+def rewarded(gold: Tensor, noise: float) -> list[float]:
     chance = torch.Generator().manual_seed(0)
-    rewards = (gold + noise * torch.randn(len(gold), generator=chance)).tolist()
-    rows = first_of_each(samples, range(LEARNT // k), k)
+    found: list[float] = (gold + noise * torch.randn(len(gold), generator=chance)).tolist()
+    return found
+
+
+def with_rewards(
+    samples: Sequence[Sample], rows: Sequence[int], rewards: Sequence[float], stem: Path
+) -> Path:
+    """What a choice learns from: these rows with their rewards."""
+    path = stem.with_name(f"{stem.name}.parquet")
     scores = [Score(rewards[row], 0.0, [rewards[row]]) for row in rows]
     write_scores(path, [samples[row] for row in rows], scores)
     return path
 
 
-def scored(settings: DeploySettings, samples: Sequence[Sample], reward: Path, k: int, folder: Path) -> Path:
-    """The same replies with what a reward model makes of them, by the stage that scores."""
+def scored(settings: DeploySettings, samples: Sequence[Sample], reward: Path, folder: Path) -> Path:
+    """Samples with what a reward model makes of them, by the stage that scores."""
     path = folder / "scores.parquet"
     if not path.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        rows = first_of_each(samples, range(LEARNT // k), k)
-        write_samples(folder.with_suffix(".parquet"), [samples[row] for row in rows])
+        given = folder.with_name(f"{folder.name}.parquet")
+        write_samples(given, samples)
         config = settings.prefixed("score") | {
             "base_model": settings.model,
             "reward": reward,
-            "samples": folder.with_suffix(".parquet"),
+            "samples": given,
             "uncertainty": settings.uncertainty,
             "so_far": True,
         }
