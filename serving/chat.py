@@ -7,7 +7,7 @@ left before its first byte; only what an engine or the gateway refused is not lo
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -81,21 +81,24 @@ class Chat:
             )
             try:
                 await self._pass_through(served, first, response, send)
-                served.finished = True
             except (aiohttp.ClientError, TimeoutError) as error:
-                served.error = f"the engine went away: {error!r}"
-                event = error_body(
-                    "The engine went away in the middle of this reply. Ask again.",
-                    "server_error",
-                    "engine_lost",
-                )
-                await send(_part(b"data: " + orjson.dumps(event) + b"\n\n"))
+                if not served.finished:
+                    served.error = f"the engine went away: {error!r}"
+                    event = error_body(
+                        "The engine went away in the middle of this reply. Ask again.",
+                        "server_error",
+                        "engine_lost",
+                    )
+                    await send(_part(b"data: " + orjson.dumps(event) + b"\n\n"))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pass_through(
         self, served: Served, chunk: bytes, response: aiohttp.ClientResponse, send: Send
     ) -> None:
-        """Send the engine's bytes as they come; keep from the client only token counts it did not ask for."""
+        """Send the engine's bytes as they come; keep from the client only token counts it did not ask for.
+
+        It is finished once its last event is sent: a client need not wait for the end of the body.
+        """
         keep_usage = served.request.wants_usage
         chunks, rest = served.chunks, b""
         while chunk:
@@ -104,11 +107,14 @@ class Chat:
                 chunk = _without_usage(whole)
             if chunk:
                 await send(_part(chunk))
+            if not rest and b"[DONE]" in chunk:
+                served.finished = _is_whole(chunks)
             if chunk := await response.content.readany():
                 chunks.append(chunk)
         if rest:
             await send(_part(rest))
-        if not b"".join(chunks[-3:]).rstrip().endswith(b"data: [DONE]"):
+        served.finished = _is_whole(chunks)
+        if not served.finished:
             raise aiohttp.ClientPayloadError("the stream ended early")
 
     @asynccontextmanager
@@ -123,8 +129,6 @@ class Chat:
                 outcome = "broken" if response.status == 200 else "refused"
                 failed = response.status >= 500
                 yield response, first
-                if served.finished:
-                    outcome = "finished"
         except asyncio.CancelledError:
             if outcome == "failed":  # nobody refused it: it was cut off before its first byte
                 outcome = "broken"
@@ -132,7 +136,7 @@ class Chat:
             raise
         finally:
             served.duration = time.perf_counter() - start
-            self._ended(served, outcome, failed)
+            self._ended(served, "finished" if served.finished else outcome, failed)
 
     def _ended(self, served: Served, outcome: str, failed: bool) -> None:
         """Count what became of a reply, and log it where one was begun. `failed`: no engine answered it."""
@@ -216,6 +220,11 @@ def _part(body: bytes) -> dict[str, object]:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
+def _is_whole(chunks: Sequence[bytes]) -> bool:
+    """Whether a stream's last event has come."""
+    return b"".join(chunks[-3:]).rstrip().endswith(b"data: [DONE]")
+
+
 def _whole_events(data: bytes) -> tuple[bytes, bytes]:
     """What is complete, up to the last event's end, and the beginning of the next event."""
     end = data.rfind(b"\n\n")
@@ -237,7 +246,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, None], *re
         await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             for served in replies:
-                served.error = DISCONNECTED
+                served.error = None if served.finished else DISCONNECTED
             doing.cancel()
             await asyncio.wait({doing})
     finally:

@@ -27,6 +27,7 @@ class FakeEngine:
         self.last_stream = b""
         self.first_delay = 0.0  # seconds before a stream's first word
         self.delay = 0.0  # seconds between the words of a stream
+        self.linger = 0.0  # seconds from a stream's last event to its end
         self.die_after: int | None = (
             None  # words of a stream after which it breaks; a plain reply breaks at half
         )
@@ -139,6 +140,7 @@ class FakeEngine:
         if usage:
             yield _event({**head, "choices": [], "usage": usage})
         yield b"data: [DONE]\n\n"
+        await asyncio.sleep(self.linger)
 
 
 class _Stream(StreamingResponse):

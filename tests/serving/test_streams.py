@@ -33,9 +33,13 @@ def counts(client: httpx.Client) -> dict:
     return data[0] if data else {"completions": 0, "broken": 0}
 
 
+def metrics(gateway: Gateway) -> str:
+    return httpx.get(gateway.url + "/metrics").text
+
+
 def assert_broken_off(gateway: Gateway, client: httpx.Client) -> None:
     """Every completion there is was logged as broken off, without a reply; none is left half open."""
-    text = httpx.get(gateway.url + "/metrics").text
+    text = metrics(gateway)
     assert 'thumbwheel_replies_total{outcome="failed"' not in text
     assert "thumbwheel_first_byte_seconds_count" not in text, "there was no first byte to time"
     keys = gateway.redis.keys("tw:completion:*")
@@ -71,6 +75,20 @@ def test_a_client_that_goes_away_while_it_is_being_sent_to_closes_the_upstream(g
     assert eventually(lambda: counts(client)["broken"] == 1)
 
 
+def test_a_client_that_leaves_after_the_last_event_has_the_whole_reply(gateway, client):
+    gateway.engine.linger = 30.0
+    with client.stream("POST", "/v1/chat/completions", json=STREAM) as response:
+        lines = response.iter_lines()
+        completion_id = json.loads(next(lines).removeprefix("data: "))["id"]
+        assert any(line == "data: [DONE]" for line in lines)
+    eventually(lambda: client.get("/v1/engines").json()["data"][0]["inflight"] == 0, seconds=3)
+    assert eventually(lambda: counts(client)["completions"] == 1)
+    entry = client.get(f"/v1/completions/{completion_id}").json()
+    assert (entry["finish_reason"], entry["error"], entry["reply"]) == ("stop", None, gateway.engine.reply)
+    assert counts(client)["broken"] == 0
+    assert 'thumbwheel_replies_total{outcome="finished",policy="policy-v0"} 1.0' in metrics(gateway)
+
+
 def test_a_client_that_goes_away_before_the_first_byte_closes_the_upstream(gateway, client):
     gateway.engine.first_delay = 30.0
     gone = connect(gateway)
@@ -99,7 +117,7 @@ def test_what_the_engine_refuses_is_not_logged(gateway, client):
         client.post("/v1/chat/completions", json={**STREAM, "stream": stream, "temperature": -1})
     time.sleep(0.3)  # three flushes of the log
     assert counts(client)["completions"] == 0
-    assert 'outcome="refused",policy="policy-v0"} 2.0' in httpx.get(gateway.url + "/metrics").text
+    assert 'outcome="refused",policy="policy-v0"} 2.0' in metrics(gateway)
 
 
 def test_bytes_pass_through_as_the_engine_sent_them(gateway, client):
