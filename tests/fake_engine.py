@@ -27,6 +27,7 @@ class FakeEngine:
         self.last_stream = b""
         self.first_delay = 0.0  # seconds before a stream's first word
         self.delay = 0.0  # seconds between the words of a stream
+        self.reads: int | None = None  # words of a conversation, at most
         self.linger = 0.0  # seconds from a stream's last event to its end
         self.die_after: int | None = (
             None  # words of a stream after which it breaks; a plain reply breaks at half
@@ -97,6 +98,9 @@ class FakeEngine:
             return _error(404, f"The model `{body['model']}` does not exist.")
         if not isinstance(body.get("temperature", 0.0), int | float | None):
             return _error(400, "temperature must be a number")
+        words = sum(len(message["content"].split()) for message in body["messages"])
+        if self.reads is not None and words > self.reads:
+            return _error(400, f"This model's maximum context length is {self.reads} tokens.", "input_tokens")
         if (body.get("temperature") or 0) < 0:
             return _error(400, "temperature must be non-negative")
         head = {
@@ -165,8 +169,8 @@ def _event(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
-def _error(status: int, message: str) -> Response:
-    error = {"message": message, "type": "BadRequestError", "param": None, "code": status}
+def _error(status: int, message: str, param: str | None = None) -> Response:
+    error = {"message": message, "type": "BadRequestError", "param": param, "code": status}
     return JSONResponse({"error": error}, status)
 
 

@@ -34,7 +34,7 @@ def model(steady: Gateway) -> Iterator[FakeEngine]:
     steady.engine.reply = REPLY
     yield steady.engine
     vars(steady.engine).update(
-        {name: before[name] for name in ("reply", "delay", "first_delay", "status", "die_after")}
+        {name: before[name] for name in ("reply", "delay", "first_delay", "status", "die_after", "reads")}
     )
 
 
@@ -357,6 +357,34 @@ def test_an_error_says_so_and_loses_nothing(page, model):
     page.get_by_role("button", name="Try again").click()
     expect(page.locator(".prose strong")).to_have_text("Paris")
     expect(page.locator(".failure")).to_have_count(0)
+
+
+def test_a_conversation_goes_on_without_its_beginning_when_the_model_cannot_read_all(page, model):
+    model.reply, model.reads = "three words here", 8
+    answered(page, "one two")
+    answered(page, "four five")
+    expect(page.get_by_text("without the first")).to_have_count(0)
+    answered(page, "six")
+    assert [message["content"] for message in model.requests[-1]["messages"]] == [
+        "four five", "three words here", "six",
+    ]  # fmt: skip
+    expect(page.get_by_text("without the first 2 messages")).to_be_visible()
+    refused = len(model.requests)
+    ask(page, "seven", key="Control+Enter")
+    expect(page.get_by_role("form", name="Your choice")).to_be_visible()
+    assert [request["messages"][0]["content"] for request in model.requests[refused:]].count("one two") == 0
+
+
+def test_a_message_that_the_model_cannot_read_is_back_in_the_box(page, model):
+    model.reads = 3
+    box = page.get_by_label("Your message")
+    ask(page, "one two three four")
+    expect(page.get_by_role("alert")).to_contain_text("longer than the model can read")
+    expect(box).to_have_value("one two three four")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    answered(page, "one two")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert [message["content"] for message in model.requests[-1]["messages"]] == ["one two"]
 
 
 def test_a_stream_that_breaks_keeps_what_was_written(page, model):

@@ -5,11 +5,13 @@ const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?
 // The opaque id of the person in this browser: sent as `user`, so that ratings have a rater of their own.
 export const user = meta("user");
 
-// What went wrong, in words for people. `status` is 0 where there was no answer at all.
+// What went wrong, in words for people. `status` is 0 where there was no answer at all; `param`: what was
+// wrong about the request, where the answer says so.
 export class ApiError extends Error {
-  constructor(message, status) {
+  constructor(message, status, param = null) {
     super(message);
     this.status = status;
+    this.param = param;
   }
 }
 
@@ -49,5 +51,5 @@ async function refusal(answer) {
   // 401: the session ran out, or its key was revoked. The page stays, so that nothing written is lost.
   if (answer.status === 401) document.dispatchEvent(new CustomEvent("signedout"));
   const message = error.message ?? `The service answered with ${answer.status}. Try again in a moment.`;
-  return new ApiError(message, answer.status);
+  return new ApiError(message, answer.status, error.param);
 }

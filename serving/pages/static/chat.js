@@ -69,6 +69,7 @@ const watch = {
       renderList(current, { open });
       return;
     }
+    message.value ||= conversation.draft; // one that was taken back
     renderAll();
     if (talk.runs(conversation)) say("The answer is being written.");
     else announce(conversation);

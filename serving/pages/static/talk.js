@@ -19,10 +19,37 @@ export const stop = (conversation) => running.get(conversation.id)?.controller.a
 
 const last = (conversation) => conversation.turns.at(-1);
 
-function asked(conversation, turns) {
+// The message alone is longer than what the model can read.
+class TooLong extends Error {}
+
+const isTooLong = (error) =>
+  error instanceof ApiError && ["input_tokens", "input_text"].includes(error.param);
+
+// Without the oldest question and what was answered; null where only the last question is left.
+function withoutOldest(said) {
+  const next = said.findIndex(({ role }, index) => index > 0 && role === "user");
+  return next > 0 ? said.slice(next) : null;
+}
+
+// Send what was said; where the model cannot read all of it, without its beginning. `send(body)` throws
+// ApiError. What came, and how many messages it answers without.
+async function sent(conversation, said, send) {
+  for (let left = said.slice(conversation.without ?? 0); left; left = withoutOldest(left)) {
+    try {
+      const answer = await send(asked(conversation, left));
+      conversation.without = said.length - left.length;
+      return { answer, without: conversation.without };
+    } catch (error) {
+      if (!isTooLong(error)) throw error;
+    }
+  }
+  throw new TooLong("This message is longer than the model can read. Send a shorter one.");
+}
+
+function asked(conversation, said) {
   return {
     model: "policy",
-    messages: messages(conversation, turns),
+    messages: said,
     user,
     metadata: { conversation_id: conversation.id },
     ...SAMPLING,
@@ -39,7 +66,8 @@ async function run(conversation, kind, watch, work) {
   try {
     await work(job);
   } catch (error) {
-    if (error.name !== "AbortError") failures.set(conversation.id, { message: words(error), kind });
+    if (error instanceof TooLong) takeBack(conversation);
+    if (error.name !== "AbortError") failures.set(conversation.id, failureOf(error, kind));
   } finally {
     running.delete(conversation.id);
     save(conversation);
@@ -47,9 +75,17 @@ async function run(conversation, kind, watch, work) {
   }
 }
 
-function words(error) {
-  if (error instanceof ApiError || error instanceof StreamError) return error.message;
-  return "The connection broke off in the middle of the reply. Try again.";
+// In words, and what is to be tried again, if that may help.
+function failureOf(error, kind) {
+  if (error instanceof TooLong) return { message: error.message, kind: null };
+  if (error instanceof ApiError || error instanceof StreamError) return { message: error.message, kind };
+  return { message: "The connection broke off in the middle of the reply. Try again.", kind };
+}
+
+// A message that cannot be answered is a draft again.
+function takeBack(conversation) {
+  if (last(conversation)?.role !== "user") return;
+  conversation.draft ||= conversation.turns.pop().text;
 }
 
 // A streamed reply to the last message; where it has one already, another one beside it.
@@ -57,7 +93,7 @@ export function reply(conversation, watch) {
   return run(conversation, "reply", watch, async (job) => {
     const again = last(conversation).role === "assistant";
     const turns = again ? conversation.turns.slice(0, -1) : conversation.turns;
-    const body = { ...asked(conversation, turns), stream: true };
+    const said = messages(conversation, turns);
     const turn = again ? last(conversation) : { role: "assistant", replies: [], shown: 0 };
     const before = turn.shown;
     const written = { text: "", id: null, model: null, finish: null };
@@ -67,7 +103,7 @@ export function reply(conversation, watch) {
     if (!again) conversation.turns.push(turn);
     watch.changed(conversation);
     try {
-      await write(conversation, written, body, job, watch);
+      await write(conversation, said, written, job, watch);
     } catch (error) {
       if (error.name === "AbortError") written.finish = "stopped";
       throw error;
@@ -77,8 +113,11 @@ export function reply(conversation, watch) {
   });
 }
 
-async function write(conversation, written, body, job, watch) {
-  const answer = await call("POST", "/v1/chat/completions", { json: body, signal: job.controller.signal });
+async function write(conversation, said, written, job, watch) {
+  const { signal } = job.controller;
+  const stream = (body) => call("POST", "/v1/chat/completions", { json: { ...body, stream: true }, signal });
+  const { answer, without } = await sent(conversation, said, stream);
+  written.without = without;
   let saved = performance.now();
   for await (const piece of pieces(answer)) {
     written.id ??= piece.id;
@@ -105,9 +144,11 @@ function discard(conversation, turn, before) {
 export function pair(conversation, watch) {
   return run(conversation, "pair", watch, async (job) => {
     watch.changed(conversation);
-    const found = await post("/v1/pairs", asked(conversation), { signal: job.controller.signal });
-    const side = (answer) => ({ text: answer.message.content ?? "", finish: answer.finish_reason });
-    conversation.turns.push({ role: "pair", id: found.id, a: side(found.a), b: side(found.b) });
+    const { signal } = job.controller;
+    const two = (body) => post("/v1/pairs", body, { signal });
+    const { answer, without } = await sent(conversation, messages(conversation), two);
+    const side = ({ message, finish_reason: finish }) => ({ text: message.content ?? "", finish, without });
+    conversation.turns.push({ role: "pair", id: answer.id, a: side(answer.a), b: side(answer.b) });
   });
 }
 

@@ -17,6 +17,7 @@ const SAMPLES = [
   "Write a short thank-you note to a neighbour",
   "What is the difference between weather and climate?",
 ];
+const FORGOT = { class: "tag warn", title: "With them the conversation is longer than the model can read" };
 const FINISHES = { length: "cut at its longest", stopped: "stopped" };
 
 const box = find("#thread");
@@ -83,6 +84,7 @@ function ending(conversation, turn, index, act) {
     !isRevealed(conversation, turn) && pager(turn, index, act),
     reply.model && el("span", by, reply.model),
     finish && el("span", { class: "tag warn" }, finish),
+    reply.without > 0 && el("span", FORGOT, `without the first ${reply.without} messages`),
     isOfPair(turn) && !isLast && el("span", { class: "tag" }, shortVerdict(turn)),
     saved(reply, index, act),
   );
@@ -134,7 +136,7 @@ function tail(conversation, act) {
     "div",
     { class: failed ? "turn note bad failure" : "turn note failure", role: failed ? "alert" : null },
     el("p", {}, message),
-    button(again, failed ? "Try again" : "Answer now"),
+    (!failed || failed.kind) && button(again, failed ? "Try again" : "Answer now"),
   );
 }
 
@@ -152,7 +154,7 @@ export function render(conversation, act) {
   pen = null;
   const turns = conversation.turns.map((turn, index) => turnOf(conversation, turn, index, act));
   const whole = () => el("div", { class: "turns" }, turns, tail(conversation, act));
-  box.replaceChildren(turns.length ? whole() : welcome(act));
+  box.replaceChildren(turns.length || failure(conversation) ? whole() : welcome(act));
   if (document.activeElement === document.body) {
     const focus = focused?.dataset?.focus;
     if (focused !== document.body && box.contains(focused)) focused.focus();
