@@ -26,6 +26,7 @@ from workers.stage import DONE, LOG, METRICS, PROGRESS, STAGE, WORKER, write_jso
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.25  # seconds between looks at a running stage
+TELL_EVERY = 2.0  # seconds after which the job is told how long its stage has run
 TERM_GRACE = 3.0  # seconds between asking a stage to stop and making it
 FACTS = "facts.json"
 
@@ -165,13 +166,13 @@ class Run:
         entry: dict[str, Any],
         start: float,
     ) -> None:
-        shown = None
+        shown, told = None, start
         while process.poll() is None:
             self.still_ours()
             progress = _progress(directory / PROGRESS)
-            if progress != shown:
-                shown = progress
-                entry["seconds"] = round(time.monotonic() - start, 2)
+            if progress != shown or time.monotonic() - told > TELL_EVERY:
+                shown, told = progress, time.monotonic()
+                entry["seconds"] = round(told - start, 2)
                 entry["message"] = progress[1]
                 self._report(name, *progress)
             time.sleep(LOOK_EVERY)

@@ -27,7 +27,7 @@ from workers.policy_model import (
 from workers.policy_trainers import Distance, KeepNear, Plain, further, occurrences, turns
 from workers.references import read_references
 from workers.settings import WorkerSettings
-from workers.stage import StageError
+from workers.stage import Stage, StageError
 from workers.stages import optimise
 
 KIND, UNKIND, END = [11, 12, 13, 14], [15, 16, 17, 18], 2
@@ -124,6 +124,17 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
     assert sorted(config["target_modules"]) == sorted(TARGETS)
     assert config["modules_to_save"] is None
     assert not config["use_dora"]
+
+
+def test_it_tells_which_step_it_makes(run, scored, monkeypatch):
+    told = []
+    monkeypatch.setattr(Stage, "progress", lambda _, done, total, words: told.append((done / total, words)))
+    metrics, _ = run("o", "grpo", scored(), epochs=1)
+    shares, words = zip(*told, strict=True)
+    assert list(shares) == sorted(shares)
+    assert [line for line in words if "step" in line] == [
+        f"grpo on 32 replies: step {step} of {metrics['steps']}" for step in range(2, metrics["steps"] + 1)
+    ]
 
 
 @pytest.mark.parametrize("method", ON_LABELS)

@@ -178,6 +178,15 @@ def test_unknown_setting_of_a_stage_is_refused(run):
         run.stage("wait", "steps", {"secondz": 1})
 
 
+def test_the_clock_of_a_running_stage_runs(run, jobs):
+    thread, raised = in_background(lambda: run.stage("wait", "steps", {"seconds": 60}))
+    first = eventually(lambda: (stages := jobs.get(run.job.id).stages) and stages[0]["seconds"])
+    assert eventually(lambda: jobs.get(run.job.id).stages[0]["seconds"] > first + 2.0, seconds=8)
+    jobs.cancel(run.job.id, "enough")
+    thread.join(10)
+    assert [type(error) for error in raised] == [Cancelled]
+
+
 def test_cancel_stops_the_stage_within_seconds(run, jobs):
     thread, raised = in_background(lambda: run.stage("wait", "steps", {"seconds": 60}))
     pid = int(eventually(lambda: next(run.directory.glob("*/pid"), None)).read_text())

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from serving.methods import Method
 from workers import policy_data
@@ -70,6 +71,20 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     }
 
 
+class Told(TrainerCallback):
+    """Says which step has been made, and that what follows the last one takes a while."""
+
+    def __init__(self, stage: Stage, what: str) -> None:
+        self._stage, self._what = stage, what
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        step, of = state.global_step, state.max_steps
+        doing = f"step {step + 1} of {of}" if step < of else "measuring how far it went"
+        self._stage.progress(of + step, 3 * of, f"{self._what}: {doing}")
+
+
 def held(config: Config) -> str:
     """Why a policy stayed where it was, though it was trained."""
     return (
@@ -91,6 +106,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     figures |= beside
     restore = None if texts is None or config.restores == 0 else texts.restore
     guard = KeepNear(model, work.distance, bound, config.check_every, reach, restore, config.restores)
+    trainer.add_callback(Told(work.stage, f"{config.method} on {len(work.data.samples)} replies"))
     trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
