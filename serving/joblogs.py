@@ -14,6 +14,7 @@ from serving.jobs import Job
 
 LOG = "log.txt"
 MOST_BYTES = 256 * 1024
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 STAGE = re.compile(r"(\d+)-[\w-]+", re.ASCII)
 
 
@@ -71,5 +72,5 @@ def _end_of(path: Path) -> tuple[str, bool]:
 
 
 def _as_shown(line: str) -> str:
-    """What a terminal shows of a line that a progress bar wrote over and over."""
-    return line.rstrip("\r").rpartition("\r")[2]
+    """What a terminal without colours shows of a line that a progress bar wrote over and over."""
+    return COLOUR.sub("", line.rstrip("\r").rpartition("\r")[2])

@@ -25,6 +25,8 @@ from workers.stage import DONE, LOG, METRICS, PROGRESS, STAGE, WORKER, write_jso
 
 log = logging.getLogger(__name__)
 
+# What its log is spared: bars, and reports of weights that a reward model does not take over from the base.
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 LOOK_EVERY = 0.25  # seconds between looks at a running stage
 TELL_EVERY = 2.0  # seconds after which the job is told how long its stage has run
 TERM_GRACE = 3.0  # seconds between asking a stage to stop and making it
@@ -218,7 +220,7 @@ def _start(words: Sequence[str], stdin: int, output: int | IO[bytes]) -> subproc
         stdin=stdin,
         stdout=output,
         stderr=output,
-        env={**os.environ, WORKER: str(os.getpid())},
+        env={**QUIET, **os.environ, WORKER: str(os.getpid())},
         start_new_session=True,
     )
 

@@ -52,7 +52,7 @@ def test_the_newest_stage_is_told_to_its_last_line(client, steady, job):
 
 
 def test_a_progress_bar_is_what_a_terminal_shows_of_it(client, steady, job):
-    write(steady, job, "01-snapshot", "begin\r\n 1%\r 50%\r100%\nlast")
+    write(steady, job, "01-snapshot", "begin\r\n 1%\r 50%\r\x1b[1m100%\x1b[0m\nlast")
     assert tail(client, job)["lines"] == ["begin", "100%", "last"]
 
 
