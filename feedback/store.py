@@ -155,6 +155,18 @@ class FeedbackStore:
         args = [*answer, pair.to_json(), way, pair.policy_a, pair.policy_b, pair.a, pair.b]
         await patiently(lambda: self._durably(self._compare, args))
 
+    async def known(self, completion_ids: Sequence[str]) -> set[str]:
+        """Those that this store has."""
+
+        async def ask() -> list[int]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for completion_id in completion_ids:
+                    pipe.exists(layout.completion_key(completion_id))
+                return list(await pipe.execute())
+
+        there = await patiently(ask) if completion_ids else []
+        return {name for name, found in zip(completion_ids, there, strict=True) if found}
+
     async def bring_in(self, entries: Sequence[Entry], dry_run: bool = False) -> list[bool]:
         """Store what lines of a data set say; for each, whether it was there already."""
         args: list[str | bytes] = ["0" if dry_run else "1"]

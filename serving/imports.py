@@ -48,14 +48,23 @@ class Imports:
     audit: Audit
 
     async def take(self, body: ImportRequest, caller: Caller) -> dict[str, Any]:
-        """Import the good lines of a batch. Comes back once they are on the store's disk."""
+        """Import the good lines of a batch. Comes back once they are on the store's disk.
+
+        Lines that were exported from this very store are there already, under the names that they have here.
+        """
         import_id = body.id or new_id("import")
-        entries, errors = await run_in_threadpool(_read, body, caller)
+        read, errors = await run_in_threadpool(_read, body, caller)
+        own = await self.store.known([name for name, _ in read if name])
+        entries = [entry for name, entry in read if name not in own]
         if not body.dry_run:
             await run_in_threadpool(self._begin, import_id, body, caller)
         there = await self.store.bring_in(entries, body.dry_run)
         new = Counter(entry.kind for entry, was in zip(entries, there, strict=True) if not was)
-        figures = {"imported": new.total(), "already": sum(there), "bad": len(errors)}
+        figures = {
+            "imported": new.total(),
+            "already": sum(there) + len(read) - len(entries),
+            "bad": len(errors),
+        }
         if not body.dry_run:
             await run_in_threadpool(self._end, import_id, body, caller, figures)
         return {
@@ -98,13 +107,16 @@ def imports_router(imports: Imports) -> APIRouter:
     return router
 
 
-def _read(body: ImportRequest, caller: Caller) -> tuple[list[Entry], list[dict[str, Any]]]:
-    """What the good lines add, and what is wrong with the bad ones."""
+def _read(body: ImportRequest, caller: Caller) -> tuple[list[tuple[str | None, Entry]], list[dict[str, Any]]]:
+    """What the good lines add, with the completion that each names, if any; what is wrong with the rest."""
     origin = Origin(caller.key_id, body.source, now())
-    entries, errors = [], []
+    entries: list[tuple[str | None, Entry]] = []
+    errors: list[dict[str, Any]] = []
     for line in body.lines:
         try:
-            entries.append(entry_of(parse(line.record), origin))
+            entry = entry_of(parse(line.record), origin)
+            name = line.record.get("completion_id")
+            entries.append((name if isinstance(name, str) else None, entry))
         except BadLine as error:
             errors.append({"line": line.number, "message": str(error)})
     return entries, errors

@@ -1,11 +1,13 @@
 """POST /v1/import through the real gateway: good lines in, bad ones named, the audit log, what survives."""
 
+import json
+
 import httpx
 import pytest
 
 from feedback.caller import Role
-from tests.conftest import Gateway
-from tests.servers import ValkeyProcess
+from tests.conftest import MESSAGES, Gateway
+from tests.servers import ValkeyProcess, eventually
 
 GOOD = [
     {"prompt": "The sky is", "chosen": "blue.", "rejected": "green."},
@@ -44,6 +46,21 @@ def test_good_lines_are_imported_and_bad_ones_named(client):
     assert found["data"] == [], "no policy version wrote what was imported"
     assert [version["id"] for version in client.get("/v1/policies").json()["data"]] == ["policy-v0"]
     assert "import" not in [model["id"] for model in client.get("/v1/models").json()["data"]]
+
+
+def test_what_was_exported_from_here_is_there_already(client):
+    for user in ("ann", "ben"):
+        body = {"model": "policy", "messages": MESSAGES, "user": user}
+        reply = client.post("/v1/chat/completions", json=body).json()
+        rating = {"completion_id": reply["id"], "user": user, "rating": "up"}
+        eventually(lambda body=rating: client.post("/v1/feedback", json=body).is_success)
+    lines = client.get("/v1/stats/export", params={"format": "jsonl"}).text.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert len(records) == 2
+    elsewhere = records[0] | {"completion_id": "chatcmpl-of-another-service"}
+    answer = bring(client, *records, elsewhere)
+    assert (answer["already"], sum(answer["imported"].values())) == (2, 1)
+    assert client.get("/v1/stats/policies").json()["labels"] == 3
 
 
 def test_an_import_in_batches_is_audited_at_its_beginning_and_its_end(client):
