@@ -3,8 +3,11 @@
 A file that is there already is replaced only once all of the new one has come.
 """
 
+import codecs
+import io
 import sys
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +15,11 @@ from typing import Annotated
 import typer
 
 from deploy.cli_session import AsJson, Session
-from deploy.cli_show import Screen, ago, interval, share, show_table
+from deploy.cli_show import Screen
+from deploy.cli_table import show_table
+from deploy.cli_words import ago, interval, many, share
 from deploy.client import Object
+from deploy.visible import visible_json
 
 
 class Format(StrEnum):
@@ -55,12 +61,12 @@ def export(
 ) -> None:
     """All feedback as CSV, or as JSON lines that `import` takes again."""
     session: Session = ctx.obj
-    kind = form or (Format.csv if file.suffix == ".csv" else Format.jsonl)
+    kind = form or _form_of(file)
     query = {**_query(versions, days, tag, source), "format": kind.value}
     with session.connect() as client:
         parts = client.download("/v1/stats/export", **query)
         if str(file) == "-":
-            sys.stdout.buffer.writelines(parts)
+            _print(parts)
             return
         beside = file.with_name(f"{file.name}.part")
         with beside.open("wb") as out:
@@ -71,18 +77,19 @@ def export(
 
 def show(screen: Screen, found: Object) -> None:
     sums, sides, raters = found["totals"], found["sides"], found["raters"]
-    thumbs = f"{sums['up']} thumbs up, {sums['down']} down"
+    thumbs = f"{many(sums['up'], 'thumb')} up, {sums['down']:,} down"
     screen.say(
-        f"{sums['labels']} labels: {thumbs}, {sums['comparisons']} choices. "
-        f"{share(sums['response_rate']) or 'None'} of {sums['completions']} replies are rated."
+        f"{many(sums['labels'], 'label')}: {thumbs}, {many(sums['comparisons'], 'choice')}. "
+        f"Rated: {share(sums['response_rate']) or 'none'} of {many(sums['completions'], 'reply', 'replies')}."
     )
     said = (
         ("ties", share(sums["tie_share"])),
         ("both bad", share(sums["both_bad_share"])),
         ("left side chosen", share(sides["left_share"])),
-        ("by the loudest ten", share(raters["share"])),
     )
     screen.say(", ".join(f"{name} {value}" for name, value in said if value is not None) or "No choices yet.")
+    if (part := share(raters["share"])) is not None:
+        screen.say(f"The ten raters who rate most gave {part} of all labels.")
     strengths = {row["policy"]: row for row in found["strengths"]}
     rows = [
         (
@@ -95,12 +102,39 @@ def show(screen: Screen, found: Object) -> None:
         )
         for row in found["policies"]
     ]
-    columns = ("policy", "thumbs up", "thumbs", "rated", "replies", "strength")
-    show_table(screen.console, columns, rows)
+    show_table(
+        screen.console,
+        ("policy", "thumbs up", "thumbs", "rated", "replies", "strength"),
+        rows,
+        least=("strength", "replies"),
+    )
     if found["reasons"]:
         show_table(screen.console, ("reason", "times"), [(r["reason"], r["total"]) for r in found["reasons"]])
     if found["comments"]:
-        show_table(screen.console, ("when", "policy", "said", "comment"), map(_comment, found["comments"]))
+        columns = ("when", "policy", "said", "comment")
+        show_table(screen.console, columns, map(_comment, found["comments"]), prose=("comment",))
+
+
+def _form_of(file: Path) -> Format:
+    """By the file's ending; without one it is JSON lines. Raises typer.BadParameter."""
+    ending = file.suffix.lower().removeprefix(".")
+    if ending and ending not in [*Format]:
+        known = " and ".join(f".{form.value}" for form in Format)
+        raise typer.BadParameter(
+            f"It ends in {file.suffix}, and there are {known}. Take one of these, or say --format.",
+            param_hint="FILE",
+        )
+    return Format(ending) if ending else Format.jsonl
+
+
+def _print(parts: Iterable[bytes]) -> None:
+    """As it is, but on a terminal, which comments could steer."""
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.writelines(parts)
+        return
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+    for part in parts:
+        sys.stdout.write(visible_json(decoder.decode(part)))
 
 
 def _comment(said: Object) -> tuple[str | None, str, str, str]:

@@ -30,11 +30,13 @@ class Tally:
     imported: Counter[str] = field(default_factory=Counter)
     already: int = 0
     bad: int = 0
+    unsent: int = 0  # of the bad ones those that the gateway never saw
     errors: list[Object] = field(default_factory=list)
 
     def add(self, batch: Batch, answers: list[Object]) -> None:
         errors = batch.errors + [error for answer in answers for error in answer["errors"]]
         self.bad += len(errors)
+        self.unsent += len(batch.errors)
         self.errors += sorted(errors, key=lambda error: int(error["line"]))[: KEPT - len(self.errors)]
         for answer in answers:
             self.imported.update(answer["imported"])
@@ -77,7 +79,7 @@ class Import:
         except ClientError as error:
             raise ClientError(f"{error} {self._so_far()}".strip()) from error
         if not self.dry_run and number:
-            self._post([], more=False)  # so that the audit log has its end
+            self._post([], more=False, bad=self.tally.unsent)  # so that the audit log has its end
 
     def _send(self, lines: list[Object]) -> list[Object]:
         """The answers to lines, sent in smaller parts where the gateway finds them too large."""
@@ -89,13 +91,14 @@ class Import:
             if refusal.status != 413:
                 raise
         if len(lines) == 1:
+            self.tally.unsent += 1
             error = {"line": lines[0]["number"], "message": TOO_LONG}
             return [{"imported": {}, "already": 0, "errors": [error]}]
         half = len(lines) // 2
         return self._send(lines[:half]) + self._send(lines[half:])
 
-    def _post(self, lines: list[Object], more: bool) -> Object:
-        body = {**self.facts, "lines": lines, "more": more, "dry_run": self.dry_run}
+    def _post(self, lines: list[Object], more: bool, bad: int = 0) -> Object:
+        body = {**self.facts, "lines": lines, "more": more, "dry_run": self.dry_run, "bad": bad or None}
         return self.client.post("/v1/import", body)
 
     def _so_far(self) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli_follow import follow, outcome
-from deploy.cli_session import AsJson, Limit, MaybeWhy, Session
+from deploy.cli_session import AsJson, Limit, Session, Why
 from deploy.client import Client, ClientError, Object
 
 EXIT_CODES = {"done": 0, "skipped": 3}
@@ -58,7 +58,7 @@ def watch_job(
 
 
 @jobs_app.command("cancel")
-def cancel_job(ctx: typer.Context, job_id: JobId, reason: MaybeWhy = None, as_json: AsJson = False) -> None:
+def cancel_job(ctx: typer.Context, job_id: JobId, reason: Why, as_json: AsJson = False) -> None:
     """Stop a job; the live policy stays as it is."""
     session: Session = ctx.obj
     with session.connect() as client:
@@ -75,7 +75,8 @@ def watch(session: Session, client: Client, job: Object, as_json: bool) -> None:
     try:
         ended = follow(client, job, screen.errors if as_json else screen.console)
     except KeyboardInterrupt:
-        screen.errors.print(f"It goes on without you; `thumbwheel jobs cancel {job['id']}` stops it.")
+        stop = f'thumbwheel jobs cancel {job["id"]} --reason "…"'
+        screen.warn(f"It goes on without you; `{stop}` stops it.")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         screen.json(ended)

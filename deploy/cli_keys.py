@@ -41,11 +41,14 @@ def add_key(
     """Make a key. It is shown once."""
     session: Session = ctx.obj
     with session.connect() as client:
+        same = [k["id"] for k in client.get("/v1/keys")["data"] if k["name"] == name and not k["revoked"]]
         made = client.post("/v1/keys", {"name": name, "role": role.value})
+    if same:
+        session.screen.warn(f"Note: {name} is the name of another valid key too ({', '.join(same)}).")
     if as_json:
         session.screen.json(made)
         return
-    session.screen.errors.print(f"A key for {name} ({role.value}), id {made['id']}. It is shown only now:")
+    session.screen.warn(f"A key for {name} ({role.value}), id {made['id']}. It is shown only now:")
     session.screen.say(made["key"])
 
 

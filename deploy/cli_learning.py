@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from deploy.cli_session import AsJson, MaybeWhy, Session
+from deploy.cli_session import AsJson, Session, Why
 from deploy.client import Client, Object
 
 learning_app = typer.Typer(invoke_without_command=True, help="Automatic updates: show, pause, resume.")
@@ -23,14 +23,14 @@ def show_learning(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @learning_app.command("pause")
-def pause_learning(ctx: typer.Context, reason: MaybeWhy = None, as_json: AsJson = False) -> None:
+def pause_learning(ctx: typer.Context, reason: Why, as_json: AsJson = False) -> None:
     """Let no update start by itself."""
     body = {"paused": True, "reason": reason}
     _learning(ctx.obj, lambda client: client.post("/v1/learning", body), as_json)
 
 
 @learning_app.command("resume")
-def resume_learning(ctx: typer.Context, reason: MaybeWhy = None, as_json: AsJson = False) -> None:
+def resume_learning(ctx: typer.Context, reason: Why, as_json: AsJson = False) -> None:
     """Let updates start by themselves again."""
     body = {"paused": False, "reason": reason}
     _learning(ctx.obj, lambda client: client.post("/v1/learning", body), as_json)
@@ -42,6 +42,8 @@ def _learning(session: Session, call: Callable[[Client], Object], as_json: bool)
     if as_json:
         session.screen.json(state)
     elif state["paused"]:
-        session.screen.say("Paused: no update starts by itself. `thumbwheel learning resume` ends that.")
+        session.screen.say(
+            'Paused: no update starts by itself. `thumbwheel learning resume --reason "…"` ends that.'
+        )
     else:
         session.screen.say("On: an update starts by itself when enough new labels are there.")

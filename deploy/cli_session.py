@@ -7,6 +7,8 @@ from typer.core import TyperGroup
 
 from deploy.cli_show import Screen
 from deploy.client import Client, ClientError, find_home, find_key, find_url
+from deploy.settings import DeploySettings
+from deploy.visible import visible
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Why = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
@@ -21,7 +23,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ClientError as error:
-            typer.secho(str(error), fg="red", err=True)
+            typer.secho(visible(str(error)), fg="red", err=True)
             raise typer.Exit(1) from error
 
 
@@ -33,5 +35,8 @@ class Session:
         self.screen = Screen()
 
     def connect(self) -> Client:
+        """Raises ClientError: an unknown variable is refused here as it is by the service."""
+        if wrong := DeploySettings.unknown_variables():
+            raise ClientError(wrong)
         home = find_home()
         return Client(self._url or find_url(home), self._key or find_key(home))

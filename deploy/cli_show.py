@@ -4,15 +4,16 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deploy.cli_audit import change
 from deploy.cli_follow import doing
+from deploy.cli_table import Marked, cell, console_for, show_table
+from deploy.cli_words import ago, duration, interval, number, share, span, stamp
 from deploy.client import Object
+from deploy.visible import visible_json
 
-NONE = "[dim]-[/dim]"
-WIDE = 400
 STATE_COLOURS = {
     "done": "green",
     "running": "cyan",
@@ -27,14 +28,18 @@ class Screen:
     """Where answers go: standard output. `as_json` prints the object instead of the table."""
 
     def __init__(self) -> None:
-        self.console, self.errors = _console(stderr=False), _console(stderr=True)
+        self.console, self.errors = console_for(stderr=False), console_for(stderr=True)
 
     def json(self, value: object) -> None:
-        print(json.dumps(value, indent=2, ensure_ascii=False))
+        print(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
     def say(self, text: str) -> None:
         """Plain text, whatever it holds: square brackets in it are no markup."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """The same on standard error, beside what a script reads."""
+        self.errors.print(text, markup=False, soft_wrap=True)
 
     def status(self, url: str, status: Object, counts: Object) -> None:
         table = Table.grid(padding=(0, 2))
@@ -80,7 +85,8 @@ class Screen:
                 )
             )
         columns = ("policy", "alias", "parent", "reward", "win rate over parent", "KL to base", "replies")
-        show_table(self.console, (*columns, "thumbs up", "made"), rows)
+        least = ("made", "KL to base", "reward", "parent")
+        show_table(self.console, (*columns, "thumbs up", "made"), rows, least=least)
 
     def rewards(self, rewards: Iterable[Object], live: str | None) -> None:
         rows = []
@@ -110,7 +116,7 @@ class Screen:
             "ECE",
             "made",
         )
-        show_table(self.console, columns, rows)
+        show_table(self.console, columns, rows, least=("made", "ECE", "parent"))
 
     def jobs(self, jobs: Iterable[Object]) -> None:
         rows = [
@@ -126,7 +132,8 @@ class Screen:
             )
             for job in jobs
         ]
-        show_table(self.console, ("job", "kind", "state", "took", "published", "by", "made", "reason"), rows)
+        columns = ("job", "kind", "state", "took", "published", "by", "made", "reason")
+        show_table(self.console, columns, rows, prose=("published", "reason"), least=("by", "took"))
 
     def job(self, job: Object) -> None:
         table = Table.grid(padding=(0, 2))
@@ -159,84 +166,10 @@ class Screen:
 
     def audit(self, actions: Iterable[Object]) -> None:
         rows = [
-            (stamp(a["when"]), a["who"], a["what"], _change(a["before"], a["after"]), a["why"])
+            (stamp(a["when"]), a["who"], a["what"], change(a["before"], a["after"]), a["why"])
             for a in actions
         ]
-        show_table(self.console, ("when", "who", "what", "change", "why"), rows)
-
-
-def show_table(console: Console, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        # The first one is what a person copies into the next command.
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
-    console.print(table)
-
-
-def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE  # where no person reads there is no width to fit into: one line a row
-    return console
-
-
-def cell(value: object) -> str:
-    if value is None or value == "":
-        return NONE
-    text = str(value)
-    return text if isinstance(value, Marked) else escape(text)
-
-
-class Marked(str):
-    """Text with rich's markup in it, made here."""
-
-
-def number(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
-
-
-def share(value: float | None) -> str | None:
-    return None if value is None else f"{value:.0%}"
-
-
-def interval(value: float | None, bounds: Iterable[float] | None) -> str | None:
-    """A share with its interval: `62% [51%, 72%]`."""
-    if value is None:
-        return None
-    low_high = ", ".join(f"{bound:.0%}" for bound in bounds or ())
-    return f"{value:.0%} [{low_high}]" if low_high else f"{value:.0%}"
-
-
-def ago(when: float | None) -> str | None:
-    """How long since a Unix time, in the largest unit that fits."""
-    if when is None:
-        return None
-    seconds = max(0.0, time.time() - when)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
-
-
-def span(seconds: float) -> str:
-    """A length of time in the largest unit that fits."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.0f} seconds"
-
-
-def stamp(when: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
-
-
-def duration(started: float | None, finished: float | None) -> str | None:
-    if started is None:
-        return None
-    seconds = (finished or time.time()) - started
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+        show_table(self.console, ("when", "who", "what", "change", "why"), rows, prose=("change", "why"))
 
 
 def _trial(trial: Object) -> list[tuple[str, str | None]]:
@@ -275,12 +208,6 @@ def _engine(engine: Object) -> str:
 def _state(job: Object) -> Marked:
     colour = STATE_COLOURS.get(job["state"], "default")
     return Marked(f"[{colour}]{job['state']}[/{colour}]")
-
-
-def _change(before: object, after: object) -> str | None:
-    if before is None and after is None:
-        return None
-    return _short(after) if before is None else f"{_short(before)} → {_short(after)}"
 
 
 def _short(value: object) -> str:

@@ -8,6 +8,7 @@ ClientError
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,16 @@ TIMEOUT = httpx.Timeout(180.0, connect=5.0)  # a reply may wait behind many othe
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = 200
+# What the gateway's errors advise, for those who work by commands.
+COMMANDS = {
+    "GET /v1/keys": "`thumbwheel keys list`",
+    "GET /v1/jobs": "`thumbwheel jobs`",
+    "GET /v1/policies": "`thumbwheel versions`",
+    "GET /v1/rewards": "`thumbwheel versions`",
+    "GET /v1/models": "`thumbwheel versions`",
+    "GET /v1/engines": "`thumbwheel status`",
+    "POST /v1/pairs": "/pair in `thumbwheel chat`",
+}
 
 Object = dict[str, Any]
 
@@ -177,7 +188,7 @@ def _chunks(lines: Iterator[str]) -> Iterator[Chunk]:
             continue
         event: Object = json.loads(data)
         if "error" in event:
-            raise BrokenOff(event["error"]["message"])
+            raise BrokenOff(_by_commands(event["error"]["message"]))
         for choice in event["choices"]:
             yield Chunk(event["id"], event["model"], choice["delta"].get("content") or "")
     raise BrokenOff("The reply ended early. Ask again.")
@@ -186,7 +197,11 @@ def _chunks(lines: Iterator[str]) -> Iterator[Chunk]:
 def _refusal(response: httpx.Response) -> Refused:
     try:
         error = response.json()["error"]
-        return Refused(str(error["message"]), response.status_code, error.get("code"))
+        return Refused(_by_commands(str(error["message"])), response.status_code, error.get("code"))
     except (ValueError, KeyError, TypeError):
         text = " ".join(response.text.split())[:200]
         return Refused(f"{response.url} answered {response.status_code}: {text}", response.status_code)
+
+
+def _by_commands(message: str) -> str:
+    return re.sub(r"\b(?:GET|POST) /v1/\w+(?![\w/])", lambda found: COMMANDS.get(found[0], found[0]), message)

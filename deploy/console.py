@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.visible import visible
+
 QUIET_INTERVAL = 10.0
 
 
@@ -19,6 +21,7 @@ class Console:
         self._began = time.monotonic()
 
     def say(self, message: str) -> None:
+        message = visible(message)  # it may hold a reply, or what a process logged
         self._print(("\r\x1b[K" if self._terminal else "") + message + "\n")
         if self._log is not None:
             # A full disk is announced by the processes that need it; saying so here must not stop them.
@@ -39,7 +42,7 @@ class Console:
         if now - self._shown < (0.5 if self._terminal else QUIET_INTERVAL):
             return
         self._shown = now
-        line = f"  {now - self._began:4.0f} s  {what}" + (f"  {detail}" if detail else "")
+        line = visible(f"  {now - self._began:4.0f} s  {what}" + (f"  {detail}" if detail else ""))
         self._print(f"\r\x1b[K{line[:118]}" if self._terminal else f"{line[:118]}\n")
 
     def _print(self, text: str) -> None:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from rich.console import Console
 
@@ -56,9 +55,13 @@ class Demo:
 
     @property
     def seconds_left(self) -> float:
-        """For labels and updates; the last exam's share is taken off."""
-        exams = len(self.published) + 1
-        return (self.plan.minutes - self.minutes) * 60 - SLOWER * self.exam_seconds * exams
+        """For labels and updates; what the last exams need is taken off."""
+        return (self.plan.minutes - self.minutes) * 60 - self.seconds_for_exams
+
+    @property
+    def seconds_for_exams(self) -> float:
+        """Of each version that was published, and of the one that comes next."""
+        return SLOWER * self.exam_seconds * (len(self.published) + 1)
 
     def say(self, text: str) -> None:
         self.console.print(f"{self.minutes:4.1f} min  {text}", markup=False, soft_wrap=True)
@@ -136,22 +139,34 @@ def run_demo(client: Client, console: Console, plan: Plan) -> Report:
 def _learn(demo: Demo) -> None:
     """Labels and cycles, as many as were asked for and as there is time for."""
     raters = Raters(demo.client, demo.meter, demo.plan.seed)
-    lengths: list[float] = []
+    rating = updating = 0.0  # seconds that the last cycle took for each
     for number in range(1, demo.plan.cycles + 1):
-        if demo.seconds_left < (fmean(lengths[-1:]) if lengths else 0.0):
-            demo.note(f"No time is left for cycle {number}: the last one took {lengths[-1]:.0f} s.")
+        if demo.seconds_left < rating + updating:
+            demo.note(_too_late(demo, number, rating, updating))
             return
         began = time.monotonic()
         given = demo.label(raters)
         demo.say(f"Cycle {number}: {given} labels are given.")
+        rated = time.monotonic()
         job = demo.update()
-        lengths.append(time.monotonic() - began)
-        demo.cycles.append({**_summary(job), "labels": given, "seconds": round(lengths[-1], 1)})
+        rating, updating = rated - began, time.monotonic() - rated
+        demo.cycles.append({**_summary(job), "labels": given, "seconds": round(rating + updating, 1)})
         demo.say(f"Cycle {number}: {outcome(job)}")
         if job["state"] != "done" or job["policy"] is None:
             demo.notes.append(f"Cycle {number} published no policy: {outcome(job)}")
         else:
             demo.published[job["policy"]] = demo.minutes
+
+
+def _too_late(demo: Demo, number: int, rating: float, updating: float) -> str:
+    """Ratings and update both have to fit, and then the exams of what was published."""
+    minutes = [f"{seconds / 60:.1f} min" for seconds in (rating + updating, rating, updating)]
+    left, kept = max(0.0, demo.seconds_left) / 60, demo.seconds_for_exams / 60
+    return (
+        f"No time is left for cycle {number}. The last one took {minutes[0]}, ratings {minutes[1]} and "
+        f"update {minutes[2]}; {left + kept:.1f} min are left, of which the last exams need {kept:.1f}. "
+        "--minutes gives more."
+    )
 
 
 def _to_examine(demo: Demo, champion: str) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.cli_show import interval, show_table
+from deploy.cli_table import show_table
+from deploy.cli_words import interval
 from deploy.demo_exam import BASE
 from deploy.demo_taste import DESCRIPTION
 from workers.statistics import Interval

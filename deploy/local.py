@@ -254,9 +254,12 @@ The operator's key: {key}
 Try next:
   curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" \\
        -H "Content-Type: application/json" \\
-       -d '{{"model": "policy", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
+       -d '{{"model": "policy", "temperature": 0.3, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
   .venv/bin/thumbwheel chat       talk to it and rate its answers
   .venv/bin/thumbwheel demo       watch it learn from simulated raters
+  {url}/           chat in a browser; sign in with the key
+  {url}/dashboard  what people think of its answers
+  {url}/operate    who answers, what it learns, and what you can do about it
 Logs: {settings.home / "logs"}
 Stop: {stop}
 """

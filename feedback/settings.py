@@ -1,6 +1,7 @@
 """What the feedback store needs to know, and the base of every process's settings."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,15 +28,19 @@ class FeedbackSettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(
-            key
-            for key in os.environ
-            if key.startswith(PREFIX) and key.removeprefix(PREFIX).lower() not in cls.model_fields
-        )
-        if unknown:
-            known = ", ".join(sorted(PREFIX + name.upper() for name in cls.model_fields))
-            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}. It knows: {known}")
+        if wrong := cls.unknown_variables():
+            raise ValueError(wrong)
         return values
+
+    @classmethod
+    def unknown_variables(cls) -> str | None:
+        """What is wrong with the names of the environment's `THUMBWHEEL_…` variables, if anything."""
+        known = sorted(PREFIX + name.upper() for name in cls.model_fields)
+        unknown = sorted(key for key in os.environ if key.startswith(PREFIX) and key.upper() not in known)
+        if not unknown:
+            return None
+        told = ", ".join(key + _nearest(key, known) for key in unknown)
+        return f"{cls.__name__} does not know {told}. It knows: {', '.join(known)}"
 
     @model_validator(mode="after")
     def _absolute_home(self) -> Self:
@@ -46,6 +51,11 @@ class FeedbackSettings(BaseSettings):
         """These settings as the environment variables that reproduce them in a child process."""
         plain = self.model_dump(mode="json", exclude_none=True)
         return {PREFIX + key.upper(): _as_variable(value) for key, value in plain.items()}
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _as_variable(value: object) -> str:

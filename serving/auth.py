@@ -44,6 +44,11 @@ class Key:
         plain.pop("hash")
         return plain
 
+    def told(self) -> dict[str, str]:
+        """As the audit log has it."""
+        state = "valid" if self.revoked is None else "revoked"
+        return {"id": self.id, "name": self.name, "role": self.role, "state": state}
+
 
 class Keys:
     """The keys in Redis. Sync."""
@@ -70,7 +75,7 @@ class Keys:
         if key.revoked is not None:
             raise Conflict(f"The key {key_id!r} is revoked already.")
         revoked = Key(**{**asdict(key), "revoked": time.time()})
-        self._store(revoked, Action(who, "key.revoke", why, before=key.as_dict(), after=revoked.as_dict()))
+        self._store(revoked, Action(who, "key.revoke", why, before=key.told(), after=revoked.told()))
         return revoked
 
     def ensure_operator(self, text: str | None, path: Path) -> None:

@@ -208,10 +208,9 @@ def _jobs(router: APIRouter, control: Control) -> None:
 
     @router.post("/jobs/{job_id}/cancel")
     def cancel(job_id: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
-        before = {"id": job_id, "state": jobs.get(job_id).state}
+        before = jobs.get(job_id).told()
         job = jobs.cancel(job_id, body.reason or f"cancelled by {caller.name}")
-        after = {"id": job_id, "state": job.state}
-        audit.write(Action(caller.name, "job.cancel", body.reason, before=before, after=after))
+        audit.write(Action(caller.name, "job.cancel", body.reason, before=before, after=job.told()))
         return job.as_dict()
 
 

@@ -35,6 +35,7 @@ class ImportRequest(Frozen):
     id: Identifier | None = Field(None, description="The same for all batches of one import")
     more: bool = Field(False, description="Whether other batches of this import follow")
     source: Identifier | None = Field(None, description="The data set's name")
+    bad: int = Field(0, ge=0, le=2**53, description="More bad lines, which the sender did not send: no JSON")
     dry_run: bool = False
     reason: Why | None = None
 
@@ -63,7 +64,7 @@ class Imports:
         figures = {
             "imported": new.total(),
             "already": sum(there) + len(read) - len(entries),
-            "bad": len(errors),
+            "bad": len(errors) + body.bad,
         }
         if not body.dry_run:
             await run_in_threadpool(self._end, import_id, body, caller, figures)

@@ -66,6 +66,11 @@ class Job:
     def as_dict(self) -> dict[str, Any]:
         return {"object": "job", **asdict(self)}
 
+    def told(self) -> dict[str, str]:
+        """As the audit log has it: a running job that was asked to stop is `cancelling`."""
+        stopping = self.state == State.running and self.cancel_requested
+        return {"id": self.id, "state": "cancelling" if stopping else self.state.value}
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

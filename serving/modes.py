@@ -1,5 +1,6 @@
 """Who decides on what the gate accepted; the words of release control. No Redis."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -18,3 +19,17 @@ class Undecided(StrEnum):
     wait = "wait"
     promote = "promote"
     abort = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`share`: of the traffic that a canary gets, and during a watch the version before. `canary`, `watch`:
+    seconds until a canary is undecided, and of the watch after a promotion (0: none). `pinned`: nothing moves
+    by itself."""
+
+    mode: Mode = Mode.auto
+    share: float = 0.1
+    canary: float = 7 * 24 * 3600.0
+    undecided: Undecided = Undecided.wait
+    watch: float = 24 * 3600.0
+    pinned: bool = False

@@ -208,8 +208,8 @@ class Registry:
         return self.aliases()
 
     def pause_learning(self, paused: bool, who: str, why: str | None) -> Learning:
-        before = self.learning().paused
-        action = Action(who, "learning.pause" if paused else "learning.resume", why, before, paused)
+        what = "learning.pause" if paused else "learning.resume"
+        action = Action(who, what, why, {"paused": self.learning().paused}, {"paused": paused})
         with self._redis.pipeline() as pipe:
             pipe.hset(LEARNING, "paused", int(paused))
             pipe.xadd(AUDIT, {"body": action.to_json()})

@@ -22,7 +22,7 @@ from feedback.reader import FeedbackReader
 from serving.audit import AUDIT, Action
 from serving.errors import Conflict, LeaseLost
 from serving.jobs import LEASE, Lease
-from serving.modes import Mode, Undecided
+from serving.modes import Mode, Rules, Undecided
 from serving.registry import ALIASES, CHANGED, MOVED, PROMOTE, Aliases, aliases_of, number_of
 from serving.served import read_served
 
@@ -30,20 +30,6 @@ RELEASE = "tw:release"
 WHO = "release control"
 
 Kind = Literal["canary", "watch"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """`share`: of the traffic that a canary gets, and during a watch the version before. `canary`, `watch`:
-    seconds until a canary is undecided, and of the watch after a promotion (0: none). `pinned`: nothing moves
-    by itself."""
-
-    mode: Mode = Mode.auto
-    share: float = 0.1
-    canary: float = 7 * 24 * 3600.0
-    undecided: Undecided = Undecided.wait
-    watch: float = 24 * 3600.0
-    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

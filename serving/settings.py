@@ -6,8 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from feedback.settings import FeedbackSettings
-from serving.modes import Mode, Undecided
-from serving.releases import Rules
+from serving.modes import Mode, Rules, Undecided
 
 
 class ServingSettings(FeedbackSettings):

@@ -1,4 +1,7 @@
+import io
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -12,9 +15,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from deploy.cli import app
+from deploy.cli_audit import change
 from deploy.cli_chat import Talk, converse
+from deploy.cli_feedback import show
 from deploy.cli_follow import outcome
-from deploy.cli_show import Screen, ago, interval
+from deploy.cli_progress import progress
+from deploy.cli_show import Screen
+from deploy.cli_table import SafeConsole
+from deploy.cli_words import ago, interval
 from deploy.client import ROOT, Client, ClientError, find_home, find_key, find_url
 from deploy.state import Run
 from feedback.caller import Role
@@ -189,10 +197,11 @@ def test_jobs_are_started_listed_shown_and_cancelled(thumbwheel):
     assert watched.exit_code == 1
     assert "a mistake" in watched.stdout
     assert [found["id"] for found in asked_json(thumbwheel("jobs", "list", "--json"))] == [job["id"]]
-    again = thumbwheel("jobs", "cancel", job["id"])
+    assert thumbwheel("jobs", "cancel", job["id"]).exit_code == 2, "it says why, or not at all"
+    again = thumbwheel("jobs", "cancel", job["id"], "--reason", "a mistake")
     assert again.exit_code == 1
     assert "cancelled already" in again.stderr
-    assert f"{job['id']} queued → {job['id']} cancelled" in thumbwheel("audit").stdout
+    assert f"{job['id']}: queued → cancelled" in thumbwheel("audit").stdout
 
 
 def test_watch_without_any_job_says_what_to_do(thumbwheel):
@@ -205,7 +214,11 @@ def test_learning_is_paused_and_resumed(thumbwheel):
     assert "On:" in thumbwheel("learning").stdout
     assert asked_json(thumbwheel("learning", "pause", "--reason", "party", "--json"))["paused"] is True
     assert "Paused:" in thumbwheel("learning", "show").stdout
-    assert "On:" in thumbwheel("learning", "resume").stdout
+    assert thumbwheel("learning", "resume").exit_code == 2
+    assert "On:" in thumbwheel("learning", "resume", "--reason", "it is over").stdout
+    assert thumbwheel("learning", "pause").exit_code == 2
+    resumed, paused = thumbwheel("audit").stdout.splitlines()[1:3]
+    assert ("paused: yes → no" in resumed, "paused: no → yes" in paused) == (True, True)
 
 
 def test_keys_are_added_listed_and_revoked(thumbwheel, gateway):
@@ -214,12 +227,13 @@ def test_keys_are_added_listed_and_revoked(thumbwheel, gateway):
     assert key.startswith("tw-")
     assert "shown only now" in made.stderr
     assert thumbwheel("--key", key, "versions").exit_code == 0
-    refused = thumbwheel("--key", key, "learning", "pause")
+    refused = thumbwheel("--key", key, "learning", "pause", "--reason", "party")
     assert refused.exit_code == 1
     assert "operator" in refused.stderr
     [listed] = [k for k in asked_json(thumbwheel("keys", "--json")) if k["name"] == "ann"]
     assert key not in thumbwheel("keys", "list").stdout
     assert "is revoked" in thumbwheel("keys", "revoke", listed["id"], "--reason", "left").stdout
+    assert f"{listed['id']} ann viewer: valid → revoked" in thumbwheel("audit").stdout
     assert thumbwheel("--key", key, "status").exit_code == 1
     assert thumbwheel("keys", "add", "ann", "--role", "king").exit_code == 2
 
@@ -377,7 +391,8 @@ def said(gateway):
 
 def test_what_people_think_is_told(thumbwheel, said):
     told = thumbwheel("feedback").stdout
-    assert "2 labels: 0 thumbs up, 1 down, 1 choices." in told
+    assert "2 labels: 0 thumbs up, 1 down, 1 choice. Rated: 75% of 4 replies." in told
+    assert "The ten raters who rate most gave 100% of all labels." in told
     assert re.search(r"rude +1", told)
     assert "[red]no[/red]" in told
     assert asked_json(thumbwheel("feedback", "--json"))["totals"]["down"] == 1
@@ -392,3 +407,187 @@ def test_all_of_it_goes_into_a_file(thumbwheel, said, tmp_path, name, first):
     assert lines[0].startswith(first)
     assert "[red]no[/red]" in file.read_text()
     assert thumbwheel("export", "-", "--format", name[5:]).stdout.splitlines() == lines
+
+
+def test_only_endings_that_there_are_are_written(thumbwheel, said, tmp_path):
+    refused = thumbwheel("export", str(tmp_path / "said.xlsx"))
+    assert refused.exit_code == 2
+    assert "It ends in .xlsx, and there are .csv and .jsonl" in refused.stderr.replace("\n", " ")
+    assert not list(tmp_path.glob("said*"))
+    assert thumbwheel("export", str(tmp_path / "said.txt"), "--format", "csv").exit_code == 0
+    assert thumbwheel("export", str(tmp_path / "said")).exit_code == 0
+
+
+STEERING = "\x1b[31mRED\x1b[0m \x1b]0;title\x07 \x9b2J \u202egnp.exe"
+SHOWN = r"\x1b[31mRED\x1b[0m \x1b]0;title\x07 \x9b2J \u202egnp.exe"
+
+
+def on_terminal(screen: Screen, width: int) -> io.StringIO:
+    """What a screen prints from here on, as on a terminal of this width."""
+    out = io.StringIO()
+    screen.console = SafeConsole(
+        file=out, force_terminal=True, width=width, highlight=False, color_system=None
+    )
+    return out
+
+
+@pytest.fixture
+def steering(gateway):
+    """A comment that would steer a terminal."""
+    with gateway.client(gateway.key(Role.user)) as client:
+        reply = chat(client, user="ann")
+        rating = {"completion_id": reply["id"], "rating": "down", "comment": STEERING}
+        assert client.post("/v1/feedback", json=rating).status_code == 200
+    with gateway.client() as client:
+        eventually(lambda: client.get("/v1/stats/dashboard").json()["comments"])
+
+
+def test_comments_do_not_steer_the_terminal(thumbwheel, steering, gateway):
+    told = thumbwheel("feedback").stdout
+    assert SHOWN in told
+    assert not set(STEERING) & set(told) & set("\x1b\x07\x9b\u202e")
+    whole = thumbwheel("feedback", "--json").stdout
+    assert json.loads(whole)["comments"][0]["comment"] == STEERING
+    assert not set(whole) & set("\x1b\x07\x9b\u202e")
+    screen = Screen()
+    out = on_terminal(screen, 80)
+    with Client(gateway.url, gateway.operator_key) as client:
+        show(screen, client.get("/v1/stats/dashboard"))
+    assert SHOWN in " ".join(out.getvalue().split())
+    assert not set(out.getvalue()) & set("\x1b\x07\x9b\u202e")
+
+
+def test_replies_and_errors_do_not_steer_the_terminal(thumbwheel, gateway):
+    gateway.engine.reply = f"Here: {STEERING}."
+    assert SHOWN in thumbwheel("chat", "Hello").stdout
+    refused = thumbwheel("promote", STEERING.replace("/", ""), "--reason", "hope")
+    assert refused.exit_code == 1
+    for result in (thumbwheel("chat", "Hello"), refused):
+        assert not set(result.output) & set("\x1b\x07\x9b\u202e")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_export_to_a_terminal_does_not_steer_it(thumbwheel, steering, form):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", "from deploy.cli import app; app()", "export", "-", "--format", form]
+    subprocess.run(command, cwd=ROOT, stdout=slave, check=True)
+    os.close(slave)
+    told = os.read(master, 65536).decode()
+    os.close(master)
+    assert r"\u001b[31mRED" in told
+    assert not set(told) & set("\x1b\x07\x9b\u202e")
+    assert r"\u000d" not in told
+    assert "\u202e" in thumbwheel("export", "-", "--format", form).stdout, "what is piped is as it was said"
+
+
+def test_progress_does_not_steer_the_terminal():
+    out = io.StringIO()
+    console = SafeConsole(file=out, force_terminal=True, width=100, color_system=None)
+    with progress(console, "cycle") as show_progress:
+        show_progress(0.5, "sample", STEERING)
+    assert r"\x1b[31mRED" in out.getvalue()
+    assert "\x1b[31m" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("keys", "revoke", "nosuch"), "There is no key 'nosuch'. `thumbwheel keys list` lists them."),
+        (("jobs", "show", "nosuch"), "There is no job 'nosuch'. `thumbwheel jobs` lists them."),
+        (
+            ("promote", "policy-v9", "--reason", "hope"),
+            "There is no version 'policy-v9'. `thumbwheel versions` lists them.",
+        ),
+    ],
+)
+def test_errors_name_commands_not_paths(thumbwheel, words, advice):
+    assert thumbwheel(*words).stderr.strip() == advice
+
+
+def test_a_variable_that_there_is_not_is_refused(thumbwheel, monkeypatch):
+    monkeypatch.setenv("THUMBWHEEL_PROT", "9000")
+    refused = thumbwheel("status")
+    assert refused.exit_code == 1
+    assert "does not know THUMBWHEEL_PROT (did you mean THUMBWHEEL_PORT?)" in refused.stderr
+
+
+def test_a_second_key_of_a_name_is_noticed(thumbwheel):
+    assert "Note" not in thumbwheel("keys", "add", "ann").stderr
+    again = thumbwheel("keys", "add", "ann")
+    assert again.exit_code == 0
+    assert re.search(r"Note: ann is the name of another valid key too \([0-9a-f]{8}\)\.", again.stderr)
+    assert again.stdout.strip().startswith("tw-")
+
+
+JOB = {
+    "id": f"job-{'8dde' * 8}",
+    "kind": "cycle",
+    "state": "cancelled",
+    "started": 10.0,
+    "finished": 184.0,
+    "reward": "reward-v10",
+    "policy": "policy-v10",
+    "by": "the operator of the night",
+    "created": 5.0,
+    "reason": "The judge likes 65% [55%, 75%] of the candidate's replies, and all probes are as they were.",
+}
+
+
+def test_jobs_keep_their_words_whole_on_a_narrow_terminal():
+    screen = Screen()
+    out = on_terminal(screen, 80)
+    screen.jobs([JOB, {**JOB, "reason": None, "policy": None, "reward": None}])
+    lines = out.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert lines[0].split() == ["job", "kind", "state", "took", "made"]
+    assert lines[1].split()[:4] == [JOB["id"], "cycle", "cancelled", "2.9"]
+    assert lines[2].split() == ["published:", "reward-v10,", "policy-v10"]
+    assert " ".join(" ".join(lines[3:5]).split()) == f"reason: {JOB['reason']}"
+    assert len(lines) == 6
+    wide = on_terminal(screen, 300)
+    screen.jobs([JOB])
+    assert JOB["reason"] in wide.getvalue()
+    assert "published" in wide.getvalue().splitlines()[0]
+
+
+def test_versions_and_actions_fit_a_narrow_terminal():
+    screen = Screen()
+    out = on_terminal(screen, 80)
+    metrics = {"win_rate": 0.62, "win_rate_interval": [0.51, 0.72], "kl_base": 0.034}
+    facts = {"id": "policy-v12", "parent": "policy-v11", "reward": "reward-v12", "created": 1.0}
+    aliases = {"champion": "policy-v12", "challenger": None, "previous": None}
+    screen.policies([{**facts, "metrics": metrics}], aliases, {"data": []})
+    action = {"when": 1.0, "who": "night operator", "what": "release.rules", "why": "so that it is seen " * 9}
+    screen.audit([{**action, "before": {"watch": 86400.0}, "after": {"watch": 0.0}}])
+    assert max(len(line) for line in out.getvalue().splitlines()) <= 80
+    assert "62% [51%, 72%]" in out.getvalue()
+    assert "change: watch: 24 hours → 0 seconds" in out.getvalue()
+
+
+def test_what_is_piped_is_one_line_a_row_and_not_padded(capsys):
+    Screen().jobs([{**JOB, "reason": "so " * 300}, {**JOB, "reason": "a\nb"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line == line.rstrip() for line in lines)
+    assert lines[2].endswith(r"a\nb")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, None, None),
+        ("policy-v1", "policy-v2", "policy-v1 → policy-v2"),
+        ("policy-v3", None, "policy-v3 → none"),
+        ({"paused": False}, {"paused": True}, "paused: no → yes"),
+        ({"id": "job-1", "state": "running"}, {"id": "job-1", "state": "cancelling"},
+         "job-1: running → cancelling"),
+        ({"share": 0.1, "canary": 172800.0}, {"share": 0.25, "canary": 7200.0},
+         "share: 10% → 25%, canary: 2 days → 2 hours"),
+        (["policy-v3"], {"kind": "canary", "version": "policy-v4", "baseline": "policy-v1", "share": 0.1},
+         "policy-v3 → canary policy-v4, baseline policy-v1, share 10%"),
+        (None, {"id": "a38d3311", "name": "ann", "role": "user", "created": 1.0, "revoked": None},
+         "a38d3311 ann user"),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_with_what_it_is_about_and_its_units(before, after, told):
+    assert change(before, after) == told

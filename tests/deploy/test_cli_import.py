@@ -147,6 +147,12 @@ def test_for_scripts(thumbwheel, tmp_path):
     assert found["errors"][1]["message"] == "it is not a JSON object"
 
 
+def test_the_audit_log_counts_the_bad_lines_that_were_not_sent_too(thumbwheel, tmp_path, client):
+    thumbwheel("import", written(tmp_path / "a.jsonl", PAIR, THUMB, b"{", 7))
+    assert client.get("/v1/audit").json()["data"][0]["after"]["bad"] == 2
+    assert "a.jsonl finished, imported 2, already 0, bad 2" in thumbwheel("audit").stdout
+
+
 def test_many_bad_lines_are_counted_and_the_first_ones_shown(thumbwheel, tmp_path):
     file = written(tmp_path / "a.jsonl", *[b"{"] * 1500, PROMPT)
     lines = thumbwheel("import", file).stdout.splitlines()

@@ -65,6 +65,8 @@ def test_up_chats_restarts_what_dies_and_keeps_its_state_over_down_and_up(home: 
     assert facts["url"] in started.stdout
     assert str(home.folder / "keys" / "operator") in started.stdout
     assert "a first chat was answered: A fine answer." in started.stdout
+    assert '"temperature": 0.3' in started.stdout
+    assert all(f"{facts['url']}/{page} " in started.stdout for page in ("dashboard", "operate"))
 
     again = home.local("up")
     assert again.returncode == 1
@@ -207,7 +209,11 @@ def test_a_signal_to_a_start_in_the_background_stops_that_start(home: Home, numb
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("THUMBWHEEL_PROT", "1", "DeploySettings does not know THUMBWHEEL_PROT. It knows: "),
+        (
+            "THUMBWHEEL_PROT",
+            "1",
+            "DeploySettings does not know THUMBWHEEL_PROT (did you mean THUMBWHEEL_PORT?).",
+        ),
         ("THUMBWHEEL_PORT", "many", "THUMBWHEEL_PORT Input should be a valid integer"),
         ("THUMBWHEEL_MODEL", "nowhere", "THUMBWHEEL_MODEL: nowhere is neither a folder nor a hub id"),
     ],

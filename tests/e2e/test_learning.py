@@ -83,7 +83,7 @@ def test_reward_version_tells_how_good_it_is(labels, api):
 def test_cancel_works_within_seconds(labels, stack, api):
     job = api.post("/v1/jobs", json={"kind": "policy", "method": "rloo"}).json()
     job_until(api, job["id"], lambda j: (j["stage"] or "").startswith("sample"), 60)
-    done = stack.command("jobs", "cancel", job["id"])
+    done = stack.command("jobs", "cancel", job["id"], "--reason", "seen enough")
     assert done.returncode == 0, done.stdout + done.stderr
     assert job_until(api, job["id"], ended, 10)["state"] == "cancelled"
 

@@ -153,6 +153,8 @@ def test_a_revoked_key_is_refused_at_once(steady):
         assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
         last = operator.get("/v1/audit", params={"limit": 1}).json()["data"][0]
     assert (last["who"], last["what"], last["why"]) == ("operator", "key.revoke", "leaked")
+    key = {"id": made["id"], "name": "short-lived", "role": "viewer"}
+    assert (last["before"], last["after"]) == ({**key, "state": "valid"}, {**key, "state": "revoked"})
 
 
 def test_an_operator_cannot_lock_itself_out(steady):

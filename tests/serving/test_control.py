@@ -147,6 +147,15 @@ def test_a_job_is_started_watched_and_cancelled(client, gateway):
     assert cancel["after"] == {"id": job["id"], "state": "cancelled"}
 
 
+def test_the_audit_log_has_that_a_running_job_was_asked_to_stop(client, gateway):
+    job = client.post("/v1/jobs", json={"kind": "cycle"}).json()
+    assert gateway.jobs.acquire(job["id"]) is not None
+    assert client.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "enough"}).json()["state"] == "running"
+    cancel = client.get("/v1/audit", params={"limit": 1}).json()["data"][0]
+    assert cancel["before"] == {"id": job["id"], "state": "running"}
+    assert cancel["after"] == {"id": job["id"], "state": "cancelling"}
+
+
 def test_a_job_is_kept_while_the_broker_is_away(client, gateway, monkeypatch):
     def away(*_: object, **__: object) -> None:
         raise OperationalError("no broker")

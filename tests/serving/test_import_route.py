@@ -67,10 +67,10 @@ def test_an_import_in_batches_is_audited_at_its_beginning_and_its_end(client):
     same = {"id": "import-1", "source": "colours.jsonl", "reason": "to begin with"}
     bring(client, GOOD[0], more=True, **same)
     bring(client, GOOD[0], GOOD[1], 7, more=True, **same)
-    bring(client, **same)
+    bring(client, bad=2, **same)
     begun, finished = audited(client)
     assert begun["after"] == {"id": "import-1", "name": "colours.jsonl", "state": "begun"}
-    totals = {"imported": 2, "already": 1, "bad": 1}
+    totals = {"imported": 2, "already": 1, "bad": 3}
     assert finished["after"] == {"id": "import-1", "name": "colours.jsonl", "state": "finished", **totals}
     assert {action["why"] for action in (begun, finished)} == {"to begin with"}
     assert {action["who"] for action in (begun, finished)} == {"operator"}

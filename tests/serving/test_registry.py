@@ -76,7 +76,7 @@ def test_every_move_is_in_the_audit_log(registry, redis, lease):
         (lease.job_id, "reward.publish", None, None, "reward-v1"),
         ("ann", "policy.promote", "better", "policy-v0", "policy-v1"),
         ("bob", "policy.rollback", "rude", "policy-v1", "policy-v0"),
-        ("ann", "learning.pause", "a holiday", False, True),
+        ("ann", "learning.pause", "a holiday", {"paused": False}, {"paused": True}),
     ]
 
 
