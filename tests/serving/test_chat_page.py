@@ -137,6 +137,19 @@ def test_a_thumb_is_saved_at_once_and_may_say_more(page, steady):
     assert rating["comment"] == HOSTILE
 
 
+def test_enter_after_a_thumb_down_keeps_it(page, steady):
+    answered(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("wrong")).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    rating = stored(steady, page)
+    assert (rating["rating"], rating["reasons"]) == ("down", ["wrong"])
+
+
 def test_a_thumb_is_withdrawn_by_a_second_press_unless_words_would_be_lost(page, steady):
     answered(page)
     good = page.get_by_role("button", name="Good answer")
@@ -173,7 +186,7 @@ def test_two_answers_are_blind_until_the_choice_and_the_better_one_goes_on(page,
     expect(page.locator(".card.chosen .prose")).to_have_text(better)
     ask(page, "Go on")
     expect(page.locator(".turn.reply")).to_have_count(2)
-    expect(page.locator(".turn-end").first).to_contain_text("preferred to policy-v0")
+    expect(page.locator(".turn-end").first).to_contain_text("preferred to another answer of policy-v0")
     assert model.requests[-1]["messages"][1] == {"role": "assistant", "content": better}
     said = json.loads(steady.redis.xrevrange("tw:events", count=1)[0][1]["body"])
     assert (said["winner"], said["strength"], said["comment"]) == ("b", 1.0, "Shorter")
@@ -202,6 +215,20 @@ def test_neither_may_be_better(page, key, says):
     expect(page.locator(".verdict")).to_contain_text(says)
     page.get_by_role("button", name="Go on with B").click()
     expect(page.get_by_role("article", name="Answer B, by policy-v0")).to_contain_text("continues")
+
+
+@pytest.mark.parametrize(
+    ("key", "reasons"), [("1", ["clear"]), ("0", ["clear", "too long"]), ("x", ["too long"])]
+)
+def test_reasons_go_with_what_they_speak_for(page, key, reasons):
+    compared(page)
+    page.get_by_text("Say why").click()
+    page.get_by_role("group", name="What makes one better?").get_by_label("clear").check()
+    page.get_by_role("group", name="Or what makes both bad?").get_by_label("too long").check()
+    with page.expect_request("**/v1/comparisons") as asked:
+        page.keyboard.press(key)
+    assert asked.value.post_data_json["reasons"] == reasons
+    expect(page.locator(".verdict")).to_be_visible()
 
 
 def test_a_pair_may_be_skipped(page):
@@ -467,11 +494,29 @@ def test_a_session_that_ends_is_told_and_the_message_stays(chromium, steady, mod
             ask(page, "Are you there?")
             expect(page.locator("#banner")).to_contain_text("You are signed out")
             expect(page.locator(".said")).to_contain_text("Are you there?")
+            failure = page.locator(".failure")
+            expect(failure).to_have_text("You are signed out.Sign in")
+            expect(failure.get_by_role("button")).to_have_count(0)
+            back = failure.get_by_role("link").get_attribute("href")
+            assert re.fullmatch(r"/signin\?next=%2F%23[\w-]+", back)
             page.get_by_role("link", name="Sign in again").click()
             expect(page.get_by_label("API key")).to_be_focused()
             page.get_by_label("API key").fill(steady.key(Role.user))
             page.keyboard.press("Enter")
             expect(page.locator("#list")).to_contain_text("Are you there?")
+
+
+def test_a_thumb_without_a_session_leaves_the_way_back(chromium, steady, model):
+    with steady.client() as operator:
+        made = operator.post("/v1/keys", json={"name": "guest"}).json()
+        with signed_in(chromium, steady, made["key"]) as page:
+            answered(page)
+            operator.delete(f"/v1/keys/{made['id']}")
+            with page.expect_response("**/v1/feedback") as refused:
+                page.get_by_role("button", name="Good answer").click()
+            assert refused.value.status == 401
+            page.wait_for_timeout(200)
+            expect(page.locator("#banner").get_by_role("link", name="Sign in again")).to_be_visible()
 
 
 def test_a_link_from_elsewhere_goes_on_when_signed_in(page, steady):
@@ -533,6 +578,9 @@ def test_a_phone_is_wide_enough(chromium, steady, model):
         answered(page, "w" * 200)
         assert overflow(page) <= 0
         compared(page)
+        page.get_by_text("Say why").click()
+        comment, form = page.locator("#pair-comment").bounding_box(), page.locator(".choice").bounding_box()
+        assert comment["width"] > 0.85 * form["width"]
         assert overflow(page) <= 0
         page.locator("[data-choice=a]").click()
         expect(page.locator(".verdict")).to_be_visible()

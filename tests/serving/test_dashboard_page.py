@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from redis import Redis
 
 from feedback.caller import Role
+from serving.registry import REWARDS
 from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
 from tests.conftest import Gateway, chat
 from tests.crowd import Crowd
@@ -54,8 +56,12 @@ def card(page: Page, title: str) -> str:
 
 
 def figure(page: Page, title: str) -> Locator:
+    return tile(page, title).locator(".figure")
+
+
+def tile(page: Page, title: str) -> Locator:
     heading = page.get_by_role("heading", name=title, exact=True)
-    return page.locator("#cards article").filter(has=heading).locator(".figure")
+    return page.locator("#cards article").filter(has=heading)
 
 
 def choice(page: Page, name: str) -> Locator:
@@ -79,6 +85,30 @@ def test_all_figures_are_there_and_charts_have_their_words(page):
     expect(page.locator("#rewards .nothing")).to_be_visible()
     expect(page.locator("#reasons")).to_contain_text("Accurate")
     expect(page.locator("#raters tbody tr")).to_have_count(10)
+
+
+def test_tiles_say_what_they_are_of(page):
+    expect(tile(page, "Response rate")).to_contain_text(re.compile(r"95\s%: \d+\.\d to \d+\.\d\s%"))
+    loudest = tile(page, "Loudest ten")
+    expect(loudest).to_contain_text(
+        re.compile(r"of [\d,]+ labels by people\s*all versions and tags, by whole days")
+    )
+    choice(page, "Time").select_option("all")
+    expect(loudest).to_contain_text("all versions and tags, all time")
+
+
+def test_a_reward_model_that_misjudges_thumbs_does_not_hide_it(chromium, gateway):
+    holdout = {"pair_accuracy": 0.89, "pair_accuracy_interval": [0.78, 0.94], "pairs": 61}
+    metrics = {"holdout": holdout | {"thumb_auroc": 0.21, "thumbs": 40}}
+    version = {"id": "reward-v1", "path": None, "created": 1.0, "metrics": metrics}
+    gateway.redis.hset(REWARDS, "reward-v1", orjson.dumps(version))
+    with gateway.client() as client:
+        rate(client, "one thumb")
+    with signed_in(chromium, gateway) as page:
+        opened(page, gateway)
+        expect(tile(page, "Reward model")).to_contain_text("AUROC 0.21 of 40 thumbs: below chance")
+        ticks = page.locator("#volume .ytick text").all_text_contents()
+        assert ticks == ["0", "1"], "one thumb is counted by whole numbers"
 
 
 def test_numbers_move_without_a_reload(page, filled):
@@ -245,6 +275,41 @@ def test_text_of_users_is_text_everywhere(page, filled):
     page.get_by_label("Close").click()
     expect(choice(page, "Tag").locator("option", has_text=tag["tag"])).to_have_count(1)
     assert page.evaluate("window.hacked") is None
+
+
+def test_what_turns_the_direction_turns_nothing_beside_it(page, filled):
+    turned = "\u2067\u202e123 abc"
+    with filled.client() as client:
+        rate(client, turned)
+        pair = {"messages": [{"role": "user", "content": "Left or right?"}]}
+        said = {"pair_id": client.post("/v1/pairs", json=pair).json()["id"], "winner": "tie"}
+        client.post("/v1/comparisons", json={**said, "reasons": [turned]})
+    tied = page.locator("#reasons th", has_text="123").locator(".soft")
+    expect(tied).to_have_text(" (with 1 tie)")
+    first, last = tied.evaluate(
+        """element => [1, 11].map(at => {
+          const range = document.createRange();
+          range.setStart(element.firstChild, at);
+          range.setEnd(element.firstChild, at + 1);
+          return range.getBoundingClientRect().x;
+        })"""
+    )
+    assert first < last
+
+
+@pytest.mark.parametrize(("finish", "says"), [("length", " · cut at its longest"), ("stop", "")])
+def test_how_a_reply_ended_is_said_in_words(page, finish, says):
+    told = {"finish_reason": finish, "completion_tokens": 20, "metadata": {"tag": "faq"}}
+
+    def answer(route):
+        found = route.fetch()
+        route.fulfill(response=found, json={**found.json(), **told})
+
+    page.route("**/v1/completions/*", answer)
+    page.get_by_role("button", name="Open the conversation").first.click()
+    expect(page.locator("#conversation-body > p").first).to_have_text(
+        re.compile(rf"^policy-v\d · .* · 20 tokens{says} · faq$")
+    )
 
 
 def test_downloads_carry_the_filters(page, filled, tmp_path: Path):

@@ -320,6 +320,31 @@ def test_more_jobs_than_a_page_holds_and_one_that_is_older_are_followed(page, li
     expect(page.get_by_role("button", name="Older jobs")).to_be_visible()
 
 
+def test_a_job_that_published_nothing_does_not_look_like_one_that_did(chromium, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    Worker(lively).end(state="done", reason="The gate rejected the candidate: no gain.")
+    lively.jobs.create(Kind.reward, by="test")
+    Worker(lively).end(state="done", reward="reward-v1")
+    with operating(chromium, lively) as page:
+        published, without = (page.locator(".job-head .tag").nth(place) for place in (0, 1))
+        expect(without).to_have_text("done, nothing published")
+        expect(without).to_have_attribute("class", "tag")
+        expect(published).to_have_text("done")
+        expect(published).to_have_attribute("class", "tag good")
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_no_hole_stands_below_a_release_without_a_trial(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    release, rules, learning = (
+        page.get_by_role("region", name=name, exact=True).bounding_box()
+        for name in ("Release", "Rules", "Learning")
+    )
+    assert learning["x"] == release["x"]
+    assert learning["y"] - release["y"] - release["height"] < 20
+    assert abs(learning["y"] + learning["height"] - rules["y"] - rules["height"]) < 2
+
+
 def test_times_of_yesterday_say_so(chromium, lively):
     with signed_in(chromium, lively) as page:
         page.clock.install()
@@ -365,6 +390,11 @@ def test_learning_is_paused_and_resumed_and_a_job_is_cancelled(page, lively):
     page.get_by_role("button", name="Start a job").click()
     page.get_by_label("What is learnt").select_option("reward")
     confirm(page, "Start", None)
+    page.get_by_role("button", name="Cancel job-").click()
+    dialog = page.locator("#ask")
+    expect(dialog.get_by_role("heading")).to_have_text(re.compile(r"^Cancel job-[0-9a-f]{8}\?$"))
+    dialog.get_by_role("button", name="Keep it").click()
+    expect(dialog).to_be_hidden()
     page.get_by_role("button", name="Cancel job-").click()
     confirm(page, "Cancel the job", "by mistake")
     job = page.locator(".job").first

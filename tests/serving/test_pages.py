@@ -42,6 +42,14 @@ def test_the_frame_says_who_is_signed_in_and_where_they_may_go(steady):
     assert 'href="/operate"' not in page
 
 
+def test_the_sign_in_says_where_keys_come_from(steady):
+    answer = httpx.post(steady.url + "/signin", data={"key": "tw-wrong"}, headers=HTML)
+    assert "An operator makes keys: <code>thumbwheel keys add</code>.</p>" in answer.text
+    assert "`" not in answer.text
+    assert "<code>.thumbwheel</code> of the clone" in answer.text
+    assert "<code>THUMBWHEEL_HOME</code>" in answer.text
+
+
 def test_files_of_pages_need_no_key(steady):
     answer = httpx.get(steady.url + "/static/signin.js")
     assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")

@@ -7,9 +7,9 @@ import pytest
 from serving.audit import Audit
 from serving.errors import Conflict, LeaseLost
 from serving.jobs import Jobs, Kind, Lease
-from serving.modes import Mode, Undecided
+from serving.modes import Mode, Rules, Undecided
 from serving.registry import Registry, Version
-from serving.releases import WHO, Releases, Rules
+from serving.releases import WHO, Releases
 
 RULES = Rules(share=0.2, canary=100.0, watch=50.0)
 

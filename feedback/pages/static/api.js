@@ -5,6 +5,9 @@ const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?
 // The opaque id of the person in this browser: sent as `user`, so that ratings have a rater of their own.
 export const user = meta("user");
 
+// Where to sign in again, and come back here from.
+export const signIn = () => `/signin?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`;
+
 // What went wrong, in words for people. `status` is 0 where there was no answer at all; `param`: what was
 // wrong about the request, where the answer says so.
 export class ApiError extends Error {

@@ -5,26 +5,35 @@ import { between, count, many, NONE, share } from "./board-words.js";
 
 const SURE = "95 %: ";
 
-export function showCards(parent, { totals, sides, raters, rewards }) {
+export function showCards(parent, { since, totals, sides, raters, rewards }) {
   const live = rewards.data.find((reward) => reward.reward === rewards.live) ?? rewards.data.at(-1);
   const decided = sides.left + sides.right;
   parent.replaceChildren(
     card("Approval", share(totals.approval), sure(totals.approval_interval), many(totals.up + totals.down, "thumb")),
-    card("Response rate", share(totals.response_rate, 1), `${count(totals.rated)} of ${many(totals.completions, "reply", "replies")}`),
+    card("Response rate", share(totals.response_rate, 1), sure(totals.response_interval, 1), `${count(totals.rated)} of ${many(totals.completions, "reply", "replies")}`),
     card("Labels", count(totals.labels), `${many(totals.up + totals.down, "thumb")}, ${many(totals.comparisons, "choice")}`),
     card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}` : "no choices"),
     card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
-    card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")}`),
+    card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")} by people`, `all versions and tags, ${since === null ? "all time" : "by whole days"}`),
     card(
       "Reward model",
       share(live?.pair_accuracy),
       sure(live?.pair_accuracy_interval),
       live ? `agrees with people on ${many(live.pairs ?? 0, "pair")} (${live.reward})` : "none yet",
+      thumbs(live),
     ),
   );
 }
 
-const sure = (interval) => (interval ? SURE + between(interval) : null);
+const sure = (interval, digits) => (interval ? SURE + between(interval, digits) : null);
+
+// Pairs may go well where thumbs do not.
+function thumbs(reward) {
+  const auroc = reward?.thumb_auroc ?? null;
+  if (auroc === null) return null;
+  const told = `AUROC ${auroc.toFixed(2)} of ${many(reward.thumbs ?? 0, "thumb")}`;
+  return auroc < 0.5 ? [told, el("span", { class: "warn-text" }, ": below chance")] : told;
+}
 
 // Sides are shuffled: who reads both chooses left half of the time.
 function bias(interval, decided) {

@@ -46,6 +46,8 @@ const LABELS = [
   ["comparisons", "choices", "--series-3"],
 ];
 
+const FEW = 8; // labels: of fewer a chart would have ticks between whole numbers
+
 function volume({ volume: rows, unit, marks }) {
   const times = rows.map((row) => onAxis(row.start, unit));
   const labels = (row) => row.up + row.down + row.comparisons;
@@ -64,7 +66,7 @@ function volume({ volume: rows, unit, marks }) {
       barmode: "stack",
       bargap: unit === "hour" ? 0 : 0.15,
       xaxis: { type: "date", range: rows.length ? [times[0], onAxis(rows.at(-1).start + LENGTHS[unit], unit)] : undefined },
-      yaxis: { rangemode: "tozero", range: [0, top * 1.28] },
+      yaxis: { rangemode: "tozero", range: [0, top * 1.28], dtick: top < FEW ? 1 : undefined },
       shapes: marks.map((mark) => ({
         type: "line",
         xref: "x",

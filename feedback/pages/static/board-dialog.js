@@ -3,6 +3,9 @@
 import { get } from "./api.js";
 import { el, find, moment } from "./dom.js";
 import { verdict } from "./board-lists.js";
+import { many } from "./board-words.js";
+
+const FINISHES = { stop: "", length: "cut at its longest", null: "broken off" };
 
 const dialog = find("#conversation");
 find("#close-conversation").addEventListener("click", () => dialog.close());
@@ -42,7 +45,9 @@ async function open(title, load) {
 }
 
 function facts(reply) {
-  const parts = [reply.policy, moment(reply.created), `${reply.completion_tokens} tokens`, reply.finish_reason ?? "broken off", reply.metadata?.tag];
+  const { finish_reason: reason } = reply;
+  const finish = FINISHES[reason] ?? reason;
+  const parts = [reply.policy, moment(reply.created), many(reply.completion_tokens, "token"), finish, reply.metadata?.tag];
   return [el("p", { class: "soft small" }, parts.filter(Boolean).join(" · "))];
 }
 
@@ -70,7 +75,7 @@ function labels(title, data) {
       {},
       el("div", { class: "row" }, verdict(label), label.reasons.map((reason) => el("span", { class: "tag" }, reason)), el("span", { class: "soft" }, moment(label.created), " · ", el("code", {}, label.rater))),
       label.comment ? el("p", { dir: "auto" }, label.comment) : null,
-      label.correction ? el("p", { dir: "auto" }, el("b", {}, "Better: "), label.correction) : null,
+      label.correction ? el("p", { dir: "auto" }, el("b", {}, "Better: "), el("bdi", {}, label.correction)) : null,
     ),
   );
   return [el("h3", {}, title), el("ul", { class: "labels" }, items)];

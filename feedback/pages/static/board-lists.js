@@ -20,7 +20,7 @@ export function showReasons(parent, reasons) {
       "table",
       { class: "reasons" },
       el("thead", { class: "unseen" }, el("tr", {}, ["Reason", "For", "Against"].map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, row.reason, tied(row.ties)), bar("for", row.good, most), bar("against", row.bad, most)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, row.reason), tied(row.ties)), bar("for", row.good, most), bar("against", row.bad, most)))),
     ),
   );
 }

@@ -7,8 +7,8 @@ export const share = (value, digits = 0) =>
 
 export const count = (value) => (value ?? 0).toLocaleString();
 
-export const between = (interval) =>
-  interval ? `${(100 * interval[0]).toFixed(0)} to ${(100 * interval[1]).toFixed(0)} %` : "";
+export const between = (interval, digits = 0) =>
+  interval ? `${(100 * interval[0]).toFixed(digits)} to ${(100 * interval[1]).toFixed(digits)} %` : "";
 
 // "1 thumb", "2 thumbs"
 export const many = (value, word, words = `${word}s`) => `${count(value)} ${value === 1 ? word : words}`;

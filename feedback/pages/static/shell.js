@@ -1,6 +1,6 @@
 // What every page's frame does: the theme's switch, signing out, and saying that a session has ended.
 
-import { call } from "./api.js";
+import { call, signIn } from "./api.js";
 import { el, find, set } from "./dom.js";
 
 const THEMES = { system: "as the system has it", light: "light", dark: "dark" };
@@ -54,7 +54,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
 );
 find("#sign-out")?.addEventListener("click", signOut);
 document.addEventListener("signedout", () => {
-  const next = encodeURIComponent(location.pathname + location.search);
-  const link = el("a", { href: `/signin?next=${next}` }, "Sign in again");
+  const link = el("a", { href: signIn() }, "Sign in again");
   showBanner("You are signed out: the session ended, or its key was revoked. ", link);
 });

@@ -108,12 +108,12 @@ function ask(how, text = message.value) {
   thread.toEnd();
 }
 
-// Do what may fail and say so beside the composer's status.
+// Do what may fail and say so in the banner, which says by itself that the session is over.
 async function trying(work) {
   try {
     await work();
   } catch (error) {
-    tell(error.message);
+    if (error.status !== 401) tell(error.message);
   }
   renderAll();
 }

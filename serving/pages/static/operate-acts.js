@@ -165,12 +165,13 @@ export class Acts {
 
   cancel({ id, kind }) {
     this.#ask({
-      title: `Cancel ${id}?`,
+      title: `Cancel ${brief(id)}?`,
       says: [`The ${kind} job stops at once. The champion and the labels that it would have learnt from stay as they are.`],
       action: "Cancel the job",
+      leave: "Keep it",
       danger: true,
       send: ({ reason }) => post(`/v1/jobs/${encodeURIComponent(id)}/cancel`, { reason }),
-      told: `${id} is cancelled.`,
+      told: `${brief(id)} is cancelled.`,
     });
   }
 
@@ -192,6 +193,8 @@ function changes(rules, { mode, undecided, share: part, canary, watch }) {
   return Object.fromEntries(Object.entries(wanted).filter(([name, value]) => !near(value, rules[name])));
 }
 
+// As much of a job's id as tells it from others, and fits a line.
+const brief = (id) => id.slice(0, "job-".length + 8);
 const rounded = (value) => Number(value.toPrecision(6));
 const percent = (value) => rounded(100 * value);
 const hours = (seconds) => rounded(seconds / 3600);

@@ -12,9 +12,10 @@ const drafts = new Map(); // title → reason
 let asked = null;
 let busy = false; // what was asked for is on its way: the dialog stays until it is known how that went
 
-// `says`: sentences; `fields`: elements of the form; `send({reason, fields})` does it, and throws an ApiError
-// where it could not; `done(answer)` is called after the dialog is gone.
-export function ask({ title, says, fields = [], action, danger = false, optional = false, send, done }) {
+// `says`: sentences; `fields`: elements of the form; `leave`: what the button says that does nothing;
+// `send({reason, fields})` does it, and throws an ApiError where it could not; `done(answer)` is called after the
+// dialog is gone.
+export function ask({ title, says, fields = [], action, leave = "Cancel", danger = false, optional = false, send, done }) {
   asked = { title, send, done, focus: document.activeElement?.dataset?.focus };
   parts.title.textContent = title;
   parts.says.replaceChildren(...says.filter(Boolean).map((sentence) => el("p", {}, sentence)));
@@ -26,6 +27,7 @@ export function ask({ title, says, fields = [], action, danger = false, optional
   set(parts.reason, { required: !optional });
   parts.error.hidden = true;
   parts.send.textContent = action;
+  parts.cancel.textContent = leave;
   parts.send.className = danger ? "danger" : "primary";
   dialog.showModal();
   (fields.length ? find("input, select", parts.fields) : parts.reason).focus();

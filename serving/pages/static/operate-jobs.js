@@ -100,12 +100,20 @@ class Row {
 function head(job) {
   const what = job.params.method ? `${job.kind}, ${job.params.method}` : job.kind;
   return [
-    el("span", { class: `tag ${STATES[job.state]}` }, job.cancel_requested && active(job) ? "stopping" : job.state),
+    state(job),
     el("strong", {}, what),
     el("span", { class: "soft small" }, `${moment(job.created)}, by ${job.by}`),
     el("span", { class: "soft small numbers took" }, took(job)),
   ];
 }
+
+// What was not better, or did not pass the gate, is done as well, but nothing came of it.
+function state(job) {
+  if (job.state === "done" && published(job).length === 0) return el("span", { class: "tag" }, "done, nothing published");
+  return el("span", { class: `tag ${STATES[job.state]}` }, job.cancel_requested && active(job) ? "stopping" : job.state);
+}
+
+const published = ({ reward, policy }) => [reward, policy].filter(Boolean);
 
 function took({ started, finished, state }) {
   if (started === null) return state === "queued" ? "waits for a worker" : "";
@@ -113,11 +121,11 @@ function took({ started, finished, state }) {
 }
 
 function says(job) {
-  const published = [job.reward, job.policy].filter(Boolean);
+  const made = published(job);
   const stage = active(job) && job.stage ? [el("strong", {}, job.stage), job.message ? `: ${job.message}` : ""] : [];
   return [
     stage.length > 0 && el("p", {}, el("span", { class: "numbers" }, `${Math.round(100 * job.progress)} % `), stage),
-    published.length > 0 && el("p", {}, "Published ", el("strong", {}, published.join(", ")), "."),
+    made.length > 0 && el("p", {}, "Published ", el("strong", {}, made.join(", ")), "."),
     job.reason && el("p", { class: "why" }, job.reason),
     job.attempts > 1 && el("p", { class: "soft" }, `Taken up ${job.attempts - 1} ${job.attempts === 2 ? "time" : "times"} after a worker went away.`),
   ];

@@ -32,21 +32,25 @@ function strengthChips() {
 
 function why(reasons, comment) {
   const label = el("label", { for: comment.id }, "Comment");
-  const fields = el("div", { class: "stack" }, reasons, el("div", {}, label, comment));
+  const groups = el("div", { class: "reasons" }, reasons);
+  const fields = el("div", { class: "stack" }, groups, el("div", {}, label, comment));
   return el("details", {}, el("summary", {}, "Say why"), fields);
 }
 
 // The form of a choice. `choose` gets {winner, strength, reasons, comment}.
 function choiceForm(choose, skip) {
   const strength = chips("How much better?", strengthChips());
-  const reasons = chips("What decided it?", reasonChips("up", [], "pair-reason"));
+  const good = chips("What makes one better?", reasonChips("up", [], "pair-better"));
+  const bad = chips("Or what makes both bad?", reasonChips("down", [], "pair-bad"));
   const comment = el("textarea", { id: "pair-comment", rows: 2, maxlength: 20000 });
   const pick = ([key, winner, label]) => {
     const decides = winner === "a" || winner === "b";
+    // Those that speak for what was chosen; of a tie, both.
+    const reasons = [winner !== "both_bad" && good, !decides && bad].filter(Boolean);
     const said = () => ({
       winner,
       strength: decides ? Number(find("input:checked", strength).value) : 0,
-      reasons: chosenReasons(reasons),
+      reasons: reasons.flatMap((group) => chosenReasons(group)),
       comment: comment.value.trim() || null,
     });
     const how = { "data-choice": winner, class: decides ? "primary" : null, onclick: () => choose(said()) };
@@ -59,7 +63,7 @@ function choiceForm(choose, skip) {
     { class: "choice", "aria-label": "Your choice", onsubmit: (event) => event.preventDefault() },
     el("div", { class: "spread" }, strength, hint),
     el("div", { class: "picks" }, CHOICES.map(pick)),
-    el("div", { class: "choice-end" }, why(reasons, comment), leave),
+    el("div", { class: "choice-end" }, why([good, bad], comment), leave),
   );
 }
 
@@ -106,7 +110,9 @@ export function shortVerdict({ comparison: { winner }, replies, shown }) {
   if (winner === "tie") return "compared: a tie";
   if (winner === "both_bad") return "compared: both bad";
   const other = replies[1 - shown]?.model;
-  return shown === (winner === "b" ? 1 : 0) ? `preferred to ${other}` : `compared: ${other} was preferred`;
+  const same = other === replies[shown].model;
+  if (shown === (winner === "b" ? 1 : 0)) return `preferred to ${same ? "another answer of " : ""}${other}`;
+  return `compared: ${same ? "the other answer" : other} was preferred`;
 }
 
 // A pair after its choice: both sides with their versions. `act.goOn(index)` picks the one to continue with.

@@ -57,6 +57,8 @@ export function openDetails(reply, changed) {
   parts.correction.value = correction ?? "";
   parts.error.hidden = true;
   dialog.showModal();
+  // Not where a dialog puts it, on the other thumb, which Enter would press.
+  find("input", parts.reasons).focus();
 }
 
 async function end(work) {

@@ -9,7 +9,7 @@ const SAMPLING = { temperature: 0.7, max_tokens: 512 };
 const SAVE_EVERY = 1000; // milliseconds between two savings of a reply that is being written
 
 const running = new Map(); // conversation id → {controller, kind, reply}
-const failures = new Map(); // conversation id → {message, kind}
+const failures = new Map(); // conversation id → {message, kind, signedOut?}
 const choosing = new Set(); // ids of pairs whose choice is on its way
 
 export const runs = (conversation) => running.get(conversation.id) ?? null;
@@ -78,6 +78,7 @@ async function run(conversation, kind, watch, work) {
 // In words, and what is to be tried again, if that may help.
 function failureOf(error, kind) {
   if (error instanceof TooLong) return { message: error.message, kind: null };
+  if (error.status === 401) return { message: "You are signed out.", kind: null, signedOut: true };
   if (error instanceof ApiError || error instanceof StreamError) return { message: error.message, kind };
   return { message: "The connection broke off in the middle of the reply. Try again.", kind };
 }

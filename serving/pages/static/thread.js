@@ -2,6 +2,7 @@
 // being written grows in place. What had the focus keeps it: the same element if it is still there, else the one of
 // the same `data-focus`.
 
+import { signIn } from "./api.js";
 import { button, el, find, findAll } from "./dom.js";
 import { icon } from "./icons.js";
 import { show, writer } from "./markdown.js";
@@ -137,6 +138,7 @@ function tail(conversation, act) {
     { class: failed ? "turn note bad failure" : "turn note failure", role: failed ? "alert" : null },
     el("p", {}, message),
     (!failed || failed.kind) && button(again, failed ? "Try again" : "Answer now"),
+    failed?.signedOut && el("a", { class: "button", "data-focus": "sign-in", href: signIn() }, "Sign in"),
   );
 }
 
