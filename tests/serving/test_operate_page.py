@@ -267,7 +267,7 @@ def test_rules_are_changed_with_a_reason_and_only_what_differs(page, lively):
         [last] = client.get("/v1/audit", params={"limit": 1}).json()["data"]
     assert last["after"] == {"mode": "ask_first", "canary": 36 * 3600.0}
     assert last["why"] == "release week"
-    expect(page.locator("#audit")).to_contain_text("mode: auto → ask_first, canary: 604800 → 129600")
+    expect(page.locator("#audit")).to_contain_text("mode: auto → ask_first, canary: 7 days → 1 day 12 hours")
 
 
 def test_rules_that_another_operator_changed_meanwhile_stay(page, lively):
@@ -399,6 +399,8 @@ def test_learning_is_paused_and_resumed_and_a_job_is_cancelled(page, lively):
     confirm(page, "Cancel the job", "by mistake")
     job = page.locator(".job").first
     expect(job).to_contain_text("cancelled")
+    expect(page.locator("#audit")).to_contain_text(re.compile(r"job-\w+, state: queued → cancelled"))
+    expect(page.locator("#audit")).to_contain_text("paused: no → yes")
     expect(job).to_contain_text("by mistake")
     assert [action[1] for action in actions(lively, 4)] == [
         "job.cancel", "job.start", "learning.resume", "learning.pause",

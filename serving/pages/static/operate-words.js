@@ -38,11 +38,18 @@ export function evidence(value) {
   return value >= 100 ? Math.round(value).toLocaleString() : String(Number(value.toPrecision(2)));
 }
 
-// What an action changed, in a few words.
+const ABOUT = ["id", "kind", "name", "role", "version"]; // understood without their names
+const LENGTHS = ["canary", "watch"]; // seconds
+
+// What an action changed, in a few words: what it is about, and what was and is now.
 export function change(before, after) {
   if (both(before, after)) {
-    const names = Object.keys(after).filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
-    return names.map((name) => `${name}: ${short(before[name])} → ${short(after[name])}`).join(", ");
+    const isSame = (name) => JSON.stringify(before[name]) === JSON.stringify(after[name]);
+    const about = ABOUT.filter((name) => name in after && isSame(name)).map((name) => short(after[name])).join(" ");
+    const moves = Object.keys(after)
+      .filter((name) => !isSame(name))
+      .map((name) => `${name}: ${short(before[name], name)} → ${short(after[name], name)}`);
+    return [about, moves.join(", ")].filter(Boolean).join(", ");
   }
   if (before === null && after === null) return "";
   if (before === null) return short(after);
@@ -51,12 +58,13 @@ export function change(before, after) {
 
 const both = (before, after) => [before, after].every((value) => value && typeof value === "object" && !Array.isArray(value));
 
-function short(value) {
+function short(value, name) {
   if (value === null || value === undefined) return NONE;
   if (typeof value === "boolean") return value ? "yes" : "no";
+  if (LENGTHS.includes(name)) return span(value);
   if (typeof value === "number") return String(Number(value.toPrecision(4)));
-  if (Array.isArray(value)) return value.map(short).join(", ");
+  if (Array.isArray(value)) return value.map((inner) => short(inner)).join(", ");
   if (typeof value !== "object") return String(value);
   const told = Object.entries(value).filter(([name, inner]) => inner !== null && name !== "created");
-  return told.map(([name, inner]) => (name === "id" || name === "kind" ? short(inner) : `${name} ${short(inner)}`)).join(", ");
+  return told.map(([name, inner]) => (name === "id" || name === "kind" ? short(inner) : `${name} ${short(inner, name)}`)).join(", ");
 }
