@@ -144,8 +144,9 @@ class Bench:
         environment = worker("train", self.settings).environment
         run_program("workers.stages.optimise", folder / "optimise", config, environment)
         policy = load_policy(self.settings.model, folder / "optimise" / "adapter", 4, ATTENTION)
-        kl, gain, gain_error, _ = self.gold_of(policy)
-        _, more, more_error, _ = self.phrase_of(policy)
+        kl, way = self.gold_of.way(policy)
+        gain, gain_error, _ = self.gold_of.along(way)
+        more, more_error, _ = self.phrase_of.along(way)
         found = Found(
             arm,
             self.name,

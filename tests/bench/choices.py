@@ -130,15 +130,23 @@ class Measure:
 
     def __call__(self, model: Any) -> tuple[float, float, float, float]:
         """KL, gain with its standard error, and aim of the policy."""
+        kl, way = self.way(model)
+        return kl, *self.along(way)
+
+    def way(self, model: Any) -> tuple[float, list[Tensor]]:
+        """KL, and by how much more likely the policy makes each token than the base, their mean taken off."""
         prompts, tokens = [row.prompt for row in self.replies], [row.tokens for row in self.replies]
         mine = reply_logprobs(model, prompts, tokens, BUDGET)
         moved = [now - before for now, before in zip(mine, self.base, strict=True)]
         kl = float(kl_k3(torch.cat(moved)))
-        way = [part + kl for part in moved]
+        return kl, [part + kl for part in moved]
+
+    def along(self, way: Sequence[Tensor]) -> tuple[float, float, float]:
+        """Gain with its standard error, and aim."""
         gains = torch.tensor([float(a @ b) for a, b in zip(self.credit, way, strict=True)])
         length = float(torch.stack([part.square().sum() for part in way]).mean().sqrt())
         gain = float(gains.mean())
-        return kl, gain, float(gains.std()) / len(gains) ** 0.5, gain / max(length, 1e-9)
+        return gain, float(gains.std()) / len(gains) ** 0.5, gain / max(length, 1e-9)
 
 
 def main() -> None:
