@@ -52,7 +52,7 @@ def labels(stack: Stack) -> int:
 
 def test_update_is_due_and_survives_the_death_of_its_worker(labels, stack, api):
     assert labels >= UPDATE_EVERY
-    assert stack.command("learning", "resume").returncode == 0
+    assert stack.command("learning", "resume", "--reason", "begin").returncode == 0
     beats = eventually(
         lambda: [j for j in api.get("/v1/jobs").json()["data"] if j["by"] == "beat"], 30, every=0.5
     )
