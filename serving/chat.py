@@ -7,7 +7,7 @@ left before its first byte; only what an engine or the gateway refused is not lo
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -107,13 +107,13 @@ class Chat:
                 chunk = _without_usage(whole)
             if chunk:
                 await send(_part(chunk))
-            if not rest and b"[DONE]" in chunk:
-                served.finished = _is_whole(chunks)
+            if chunk.endswith(b"data: [DONE]\n\n"):
+                served.finished = True
             if chunk := await response.content.readany():
                 chunks.append(chunk)
         if rest:
             await send(_part(rest))
-        served.finished = _is_whole(chunks)
+        served.finished = b"".join(chunks[-3:]).rstrip().endswith(b"data: [DONE]")
         if not served.finished:
             raise aiohttp.ClientPayloadError("the stream ended early")
 
@@ -218,11 +218,6 @@ async def _begin(state: EngineState, served: Served, body: bytes) -> Begun:
 
 def _part(body: bytes) -> dict[str, object]:
     return {"type": "http.response.body", "body": body, "more_body": True}
-
-
-def _is_whole(chunks: Sequence[bytes]) -> bool:
-    """Whether a stream's last event has come."""
-    return b"".join(chunks[-3:]).rstrip().endswith(b"data: [DONE]")
 
 
 def _whole_events(data: bytes) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ The gold score of the very replies that the judge compared tells whether the gat
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,14 @@ def sides(rows: Sequence[dict[str, Any]]) -> tuple[Side, Side]:
     for n, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
         found[n >= border].setdefault(numbers[prompt], []).append(row["reply"])
     return found
+
+
+def gated(home: Path) -> Iterator[Path]:
+    """Folders of a home's jobs that trained a reward model and came to the gate, oldest first."""
+    for evaluated in sorted(home.glob("jobs/*/*-evaluate/DONE"), key=lambda path: path.stat().st_mtime):
+        job = evaluated.parent.parent
+        if list(job.glob("*-train_reward/DONE")):
+            yield job
 
 
 def stage_metrics(home: Path, job_id: str) -> dict[str, dict[str, Any]]:

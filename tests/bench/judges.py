@@ -17,7 +17,7 @@ asserted; about 20 s a job on two cores.
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +29,7 @@ from rich.table import Table
 
 from feedback.types import content_hash
 from tests.bench.gold import scorer
+from tests.bench.job_folder import gated
 from tests.bench.rewards import Floats, correlation
 from workers.labels import newest, read_labels
 from workers.reward_model import JUDGE, RewardModel, Texts
@@ -101,19 +102,11 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(soft_wrap=True)
     found = []
-    for job in jobs(args.homes):
+    homes = sorted(home for folder in args.homes for home in folder.iterdir())
+    for job in (job for home in homes for job in gated(home)):
         found.append(asked(job))
         console.print(f"{found[-1].name}: gold {found[-1].gold:.3f}")
     console.print(table_of(found) if found else "No job in these homes evaluated a candidate.")
-
-
-def jobs(homes: Sequence[Path]) -> Iterator[Path]:
-    """The folders of jobs that trained a reward model and evaluated a candidate."""
-    for home in homes:
-        for evaluated in sorted(home.glob("*/jobs/*/*-evaluate/DONE")):
-            job = evaluated.parent.parent
-            if list(job.glob("*-train_reward/DONE")):
-                yield job
 
 
 def asked(job: Path) -> Found:
