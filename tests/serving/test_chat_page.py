@@ -66,12 +66,12 @@ def compared(page: Page) -> None:
     expect(page.get_by_role("form", name="Your choice")).to_be_visible()
 
 
-def stored(steady: Gateway, page: Page) -> dict[str, Any]:
-    """The rating of the last answer, as the service has it."""
+def stored(steady: Gateway, page: Page, key: str | None = None) -> dict[str, Any]:
+    """The rating of the last answer that this key gave, as the service has it (default: the operator's)."""
     user = page.locator("meta[name=user]").get_attribute("content")
     conversation = page.evaluate("Object.values(localStorage).map(JSON.parse).find(c => c.turns?.length)")
     reply = conversation["turns"][-1]["replies"][-1]["id"]
-    with steady.client() as client:
+    with steady.client(key) as client:
         return dict(client.get(f"/v1/feedback/{reply}", params={"user": user}).json())
 
 
@@ -517,6 +517,32 @@ def test_a_thumb_without_a_session_leaves_the_way_back(chromium, steady, model):
             assert refused.value.status == 401
             page.wait_for_timeout(200)
             expect(page.locator("#banner").get_by_role("link", name="Sign in again")).to_be_visible()
+
+
+def test_details_that_were_refused_are_there_after_signing_in_again(chromium, steady, model):
+    with steady.client() as operator:
+        made = operator.post("/v1/keys", json={"name": "guest"}).json()
+        with signed_in(chromium, steady, made["key"]) as page:
+            answered(page)
+            page.get_by_role("button", name="Good answer").click()
+            page.get_by_role("button", name="Add details").click()
+            operator.delete(f"/v1/keys/{made['id']}")
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_label("concise").check()
+            dialog.get_by_label("Comment").fill("Just so.")
+            dialog.get_by_role("button", name="Save").click()
+            expect(dialog.get_by_role("alert")).to_have_text("You are signed out. Sign in again")
+            dialog.get_by_role("link", name="Sign in again").click()
+            key = steady.key(Role.user)
+            page.get_by_label("API key").fill(key)
+            page.keyboard.press("Enter")
+            page.get_by_role("button", name="Add details").click()
+            expect(dialog.get_by_label("concise")).to_be_checked()
+            expect(dialog.get_by_label("Comment")).to_have_value("Just so.")
+            dialog.get_by_role("button", name="Save").click()
+            expect(dialog).to_be_hidden()
+            rating = stored(steady, page, key)
+            assert (rating["reasons"], rating["comment"]) == (["concise"], "Just so.")
 
 
 def test_a_link_from_elsewhere_goes_on_when_signed_in(page, steady):

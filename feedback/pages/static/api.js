@@ -1,5 +1,7 @@
 // Calling our own JSON routes: the session's cookie goes along by itself, the CSRF token as a header.
 
+import { el } from "./dom.js";
+
 const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? null;
 
 // The opaque id of the person in this browser: sent as `user`, so that ratings have a rater of their own.
@@ -17,6 +19,10 @@ export class ApiError extends Error {
     this.param = param;
   }
 }
+
+// The same as content of a dialog, over which nobody can press the frame's link.
+export const wrong = (error) =>
+  error.status === 401 ? ["You are signed out. ", el("a", { href: signIn() }, "Sign in again")] : [error.message];
 
 // An answer whose status is good, else an ApiError. `options.json` is a body; `options.signal` aborts.
 export async function call(method, path, options = {}) {

@@ -2,6 +2,7 @@
 //
 // Nothing typed is lost: an error is shown beside it, and a reason that was given before a cancel is there again.
 
+import { wrong } from "./api.js";
 import { el, find, set } from "./dom.js";
 
 const dialog = find("#ask");
@@ -69,7 +70,7 @@ form.addEventListener("submit", async (event) => {
     done?.(answer);
   } catch (error) {
     if (mine !== asked) return;
-    parts.error.textContent = error.message;
+    parts.error.replaceChildren(...wrong(error));
     parts.error.hidden = false;
   } finally {
     wait(false);

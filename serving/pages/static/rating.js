@@ -1,7 +1,7 @@
 // Thumbs: saved at once when pressed, with reasons, a comment and a better answer in a dialog; changed or
 // withdrawn at any time.
 
-import { call, post, user } from "./api.js";
+import { call, post, user, wrong } from "./api.js";
 import { el, find, findAll, set } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -38,6 +38,7 @@ const dialog = find("#rate");
 const NAMES = "up down reasons comment correction copy error withdraw cancel save".split(" ");
 const parts = Object.fromEntries(NAMES.map((name) => [name, find(`#rate-${name}`)]));
 let opened = null; // {reply, thumb, changed, focus}
+const UNSAVED = "thumbwheel:rating:"; // and the reply's id: what could not be saved, for the time of signing in again
 
 function showThumb(thumb) {
   const chosen = opened.thumb === thumb ? chosenReasons(parts.reasons) : [];
@@ -49,7 +50,8 @@ function showThumb(thumb) {
 
 // Ask for more on a rating. `changed()` is called when it was saved or withdrawn.
 export function openDetails(reply, changed) {
-  const { rating, reasons, comment, correction } = reply.rating;
+  const unsaved = JSON.parse(sessionStorage.getItem(UNSAVED + reply.id));
+  const { rating, reasons, comment, correction } = unsaved ?? reply.rating;
   opened = { reply, thumb: rating, changed, focus: document.activeElement?.dataset?.focus };
   showThumb(rating);
   parts.reasons.replaceChildren(...reasonChips(rating, reasons, "rate-reason"));
@@ -65,24 +67,26 @@ async function end(work) {
   set(parts.save, { disabled: true });
   try {
     await work();
+    sessionStorage.removeItem(UNSAVED + opened.reply.id);
     opened.changed();
     dialog.close();
   } catch (error) {
-    parts.error.textContent = error.message;
+    sessionStorage.setItem(UNSAVED + opened.reply.id, JSON.stringify(written()));
+    parts.error.replaceChildren(...wrong(error));
     parts.error.hidden = false;
   } finally {
     set(parts.save, { disabled: false });
   }
 }
 
-function saved() {
-  return rate(opened.reply, {
-    rating: opened.thumb,
-    reasons: chosenReasons(parts.reasons),
-    comment: parts.comment.value.trim() || null,
-    correction: parts.correction.value.trim() || null,
-  });
-}
+const written = () => ({
+  rating: opened.thumb,
+  reasons: chosenReasons(parts.reasons),
+  comment: parts.comment.value.trim() || null,
+  correction: parts.correction.value.trim() || null,
+});
+
+const saved = () => rate(opened.reply, written());
 
 for (const thumb of ["up", "down"]) {
   parts[thumb].classList.add(thumb);
