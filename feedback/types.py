@@ -33,15 +33,16 @@ class Winner(StrEnum):
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> bytes:
         return orjson.dumps(self.model_dump(mode="json"))
 
 
 class Completion(Frozen):
-    """One served reply. `messages` and `reply` are None where the user asked to store no text. `routed`:
-    whether the router chose the version, and showed it alone; not who asked, nor a pair."""
+    """One served reply. `messages` and `reply` are None where the user asked to store no text, `reply` also
+    where what came could not be read; an empty reply is "". `routed`: whether the draw of a trial chose the
+    version, and showed it alone; not who asked, nor a pair."""
 
     id: str
     policy: str
@@ -59,12 +60,18 @@ class Completion(Frozen):
     pair_id: str | None = None
     routed: bool = False
     created: float
-    first_token: float | None = Field(None, description="Seconds from the request to the first byte")
+    first_token: float | None = Field(None, description="Of a stream: seconds to its first byte")
     duration: float
 
     @property
     def trainable(self) -> bool:
-        return self.messages is not None and bool(self.reply) and self.finish_reason in ("stop", "length")
+        """Whether what was asked and what was said are known, until the reply ended or was cut. An empty one
+        ended at once; but where there were tools it may have called one."""
+        if self.messages is None or self.reply is None:
+            return False
+        if not self.reply:
+            return self.finish_reason == "stop" and not self.sampling.get("tools")
+        return self.finish_reason in ("stop", "length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,7 @@ class FeedbackRequest(Frozen):
 
 
 class ComparisonRequest(Frozen):
-    """Either a blind pair and its winner, or two completions of the same messages."""
+    """Either a blind pair and its winner, which then stands, or two completions of the same messages."""
 
     pair_id: Identifier | None = None
     winner: Winner | None = None

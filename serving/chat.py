@@ -43,8 +43,9 @@ class Chat:
         raw = await read_body(receive)
         request = read_chat(read_object(raw))
         caller: Caller = scope["caller"]
-        version = self._router.resolve(request.model, lambda: sticky(request, caller.key_id))
-        served = self.begin(request, version, caller)
+        route = self._router.resolve(request.model, lambda: sticky(request, caller.key_id))
+        served = self.begin(request, route.version, caller)
+        served.trial = route.trial
         relay = self._stream if request.stream else self._plain
         await while_connected(receive, relay(served, send), served)
 
@@ -125,7 +126,8 @@ class Chat:
         outcome, failed = "failed", True
         try:
             async with self._opened(served) as (response, first):
-                served.first_token = time.perf_counter() - start
+                if served.request.stream:
+                    served.first_token = time.perf_counter() - start
                 outcome = "broken" if response.status == 200 else "refused"
                 failed = response.status >= 500
                 yield response, first
@@ -146,6 +148,7 @@ class Chat:
             return
         if served.first_token is not None:
             self._metrics.first_token.labels(served.version).observe(served.first_token)
+        if served.chunks:
             self._metrics.duration.labels(served.version).observe(served.duration)
         self._log.ended(served)
 

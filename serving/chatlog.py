@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
@@ -10,7 +11,7 @@ from feedback.store import FeedbackStore
 from feedback.types import Completion, Opened
 from serving.completions import Served, completions_of
 from serving.metrics import Metrics
-from serving.served import ServedSums
+from serving.served import ServedSums, Witness, witness_of
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class ChatLog:
         self._capacity = capacity
         self._begun: dict[str, Opened] = {}
         self._ended: deque[Served] = deque()
-        self._failed: list[str] = []
+        self._witnesses: list[Witness] = []
         self._batch: list[Completion] = []
         self._nudge = asyncio.Event()
 
@@ -53,8 +54,8 @@ class ChatLog:
     def refused(self, served: Served, failed: bool) -> None:
         """There was no reply: nothing to log, nothing to rate. `failed`: not by the client's doing."""
         self._begun.pop(served.id, None)
-        if failed and served.routed and len(self._failed) < self._capacity:
-            self._failed.append(served.version)
+        if failed and len(self._witnesses) < self._capacity:
+            self._bear_witness(served, [])
             self._nudge.set()
 
     async def keep_flushing(self) -> None:
@@ -88,18 +89,22 @@ class ChatLog:
                 self._batch += self._entries(self._ended.popleft())
                 await asyncio.sleep(0)  # requests go first
             await self._store.log(self._batch)
-            await self._sums.count(self._batch)
             self._batch = []
-        if self._failed:
-            failed = list(self._failed)
-            await self._sums.count_failed(failed)
-            del self._failed[: len(failed)]
+        if witnesses := list(self._witnesses):
+            await self._sums.count(witnesses)
+            del self._witnesses[: len(witnesses)]
 
     def _entries(self, served: Served) -> list[Completion]:
         """Log entries of one request; one that cannot be read is given up, or it would hold up all others."""
         try:
-            return completions_of(served)
+            completions = completions_of(served)
         except Exception:
             log.exception("the reply %s cannot be logged", served.id)
             self._metrics.log_dropped.inc()
             return []
+        self._bear_witness(served, completions)
+        return completions
+
+    def _bear_witness(self, served: Served, completions: Sequence[Completion]) -> None:
+        if (witness := witness_of(served, completions)) is not None:
+            self._witnesses.append(witness)

@@ -11,6 +11,7 @@ import orjson
 
 from feedback.types import Completion, Opened, conversation_of, tag_of
 from serving.errors import BadRequest
+from serving.refusals import refused
 
 MAX_CHOICES = 16
 MAX_DEPTH = 200  # orjson reads 1024 levels, but writes 254 only
@@ -61,7 +62,8 @@ class ChatRequest:
 
 @dataclass(slots=True)
 class Served:
-    """What went over the wire for one request, kept as it was until there is time to read it."""
+    """What went over the wire for one request, kept as it was until there is time to read it. `first_token`:
+    of a stream; `trial`: whose draw chose the version, by `Trial.account`; `refuses`: once it was read."""
 
     id: str
     version: str
@@ -74,11 +76,8 @@ class Served:
     finished: bool = False
     error: str | None = None
     pair_id: str | None = None
-
-    @property
-    def routed(self) -> bool:
-        """Whether the router alone chose the version. Of a pair both sides are shown."""
-        return self.request.model == ANY and self.pair_id is None
+    trial: str | None = None
+    refuses: bool = False
 
     @property
     def opened(self) -> Opened:
@@ -130,12 +129,13 @@ def completions_of(served: Served) -> list[Completion]:
         served.finished = False
     request = served.request
     texts = choices or [_Choice()]
+    served.refuses = refused(texts[0].text)
     return [
         Completion(
             id=served.id if index == 0 else f"{served.id}-{index}",
             policy=served.version,
             messages=request.messages if request.store else None,
-            reply=(choice.text or None) if request.store else None,
+            reply=choice.text if request.store and choices else None,
             finish_reason=choice.finish_reason if served.finished else None,
             error=served.error,
             prompt_tokens=usage.get("prompt_tokens") or 0,
@@ -146,7 +146,7 @@ def completions_of(served: Served) -> list[Completion]:
             user=request.user,
             conversation=_conversation(served),
             pair_id=served.pair_id,
-            routed=served.routed,
+            routed=served.trial is not None,
             created=served.created,
             first_token=served.first_token,
             duration=served.duration,

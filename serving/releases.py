@@ -1,6 +1,6 @@
 """Release control: what stands between "the gate accepted" and "everybody gets it". Sync.
 
-tw:release   hash    rules (what operators changed of them), trial, waiting (version names), champion (who it
+tw:release   hash    rules (what operators said of them), trial, waiting (version names), champion (who it
                      was when this was last settled): JSON each
 
 A new version is on trial as a canary: a share of the users get it, beside the champion. After its promotion
@@ -11,7 +11,7 @@ brings the trial in line with it, so whoever moves the champion need not know of
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -24,7 +24,6 @@ from serving.errors import Conflict, LeaseLost
 from serving.jobs import LEASE, Lease
 from serving.modes import Mode, Rules, Undecided
 from serving.registry import ALIASES, CHANGED, MOVED, PROMOTE, Aliases, aliases_of, number_of
-from serving.served import read_served
 
 RELEASE = "tw:release"
 WHO = "release control"
@@ -36,8 +35,9 @@ Kind = Literal["canary", "watch"]
 class Trial:
     """`version` is judged beside `baseline`; `kind` says which of the two is the champion meanwhile.
 
-    `place`, `served`: where feedback's events and both versions' sums were as it began; `asks`: why it waits
-    for an operator, if it does; `evidence`: what was last found.
+    `since`, `place`: from when on it has had this share, and where feedback's events were then: nothing
+    before tells, for where the share changes with the times the versions would be compared by their times.
+    `asks`: why it waits for an operator, if it does; `evidence`: what was last found.
     """
 
     kind: Kind
@@ -46,8 +46,8 @@ class Trial:
     share: float
     started: float
     ends: float
+    since: float
     place: str
-    served: dict[str, dict[str, float]]
     asks: str | None = None
     evidence: dict[str, Any] | None = None
 
@@ -61,6 +61,11 @@ class Trial:
         """Stays the same while the trial lasts: who is in a share of it, is in a larger one too."""
         return f"{self.kind}:{self.version}:{self.started}"
 
+    @property
+    def account(self) -> str:
+        """What is evidence goes by it: another one from each change of the share on."""
+        return f"{self.key}:{self.since}"
+
     def told(self) -> dict[str, Any]:
         """As the audit log has it."""
         return {"kind": self.kind, "version": self.version, "baseline": self.baseline, "share": self.share}
@@ -68,9 +73,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """`champion`: who it was when this was last settled."""
+    """`own`: what operators said of the rules; `champion`: who it was when this was last settled."""
 
     rules: Rules = field(default_factory=Rules)
+    own: dict[str, Any] = field(default_factory=dict)
     trial: Trial | None = None
     waiting: tuple[str, ...] = ()
     champion: str | None = None
@@ -118,7 +124,8 @@ class Releases:
         return self._change(add, lease)
 
     def begin(self, version: str, who: str, why: str | None, share: float | None = None) -> Release:
-        """An operator puts a version on canary now. Raises Conflict where another trial is on."""
+        """An operator puts a version on canary now; a watch is over by it. Raises Conflict where another
+        canary is on."""
 
         def start(state: _State) -> _Change:
             release = state.release
@@ -130,9 +137,12 @@ class Releases:
                 raise Conflict(f"{version} is the champion already.")
             part = release.rules.share if share is None else share
             trial = self._trial("canary", version, state.aliases.champion, part, release.rules.canary)
-            action = Action(who, "canary.begin", why, before=None, after=trial.told())
+            actions = [Action(who, "canary.begin", why, before=None, after=trial.told())]
+            if release.trial is not None:
+                watched = release.trial.told()
+                actions.insert(0, Action(who, "watch.abort", why, before=watched, after=None))
             waiting = tuple(name for name in release.waiting if name != version)
-            return _Change(replace(release, trial=trial, waiting=waiting), (action,))
+            return _Change(replace(release, trial=trial, waiting=waiting), tuple(actions))
 
         return self._change(start)
 
@@ -151,13 +161,17 @@ class Releases:
         return self._change(over)
 
     def set_rules(self, who: str, why: str, changes: dict[str, Any]) -> Release:
-        """Change rules until they are changed again; the share of a trial that is on, too."""
+        """Change rules until they are changed again; the share of a trial that is on, too, whose evidence
+        begins anew by it. What has asked an operator is decided by a new mode or policy."""
 
         def change(state: _State) -> _Change:
             before, trial = state.release.rules, state.release.trial
             rules = replace(before, **changes)
-            if trial is not None and "share" in changes:
-                trial = replace(trial, share=rules.share)
+            if trial is not None and rules.share != trial.share and "share" in changes:
+                place = self._reader.cursor()
+                trial = replace(trial, share=rules.share, since=time.time(), place=place, evidence=None)
+            if trial is not None and not changes.keys().isdisjoint(("mode", "undecided")):
+                trial = replace(trial, asks=None)
             old, new = asdict(before), asdict(rules)
             action = Action(
                 who,
@@ -166,7 +180,8 @@ class Releases:
                 before={name: old[name] for name in changes},
                 after={name: new[name] for name in changes},
             )
-            return _Change(replace(state.release, rules=rules, trial=trial), (action,))
+            own = state.release.own | changes
+            return _Change(replace(state.release, rules=rules, own=own, trial=trial), (action,))
 
         return self._change(change)
 
@@ -187,7 +202,7 @@ class Releases:
 
         def keep(state: _State) -> _Change:
             now = state.release.trial
-            if now is None or now.key != trial.key:
+            if now is None or now.account != trial.account:
                 return _Change(state.release)
             actions: tuple[Action, ...] = ()
             if asks is not None and now.asks is None:
@@ -204,6 +219,8 @@ class Releases:
         if champion != seen:
             if trial is not None and trial.kind == "canary" and trial.version != champion:
                 waiting.append(trial.version)
+                moved = f"{champion} is the champion now"
+                actions.append(Action(WHO, "canary.wait", moved, before=trial.told(), after=None))
             trial = None
             if seen is not None and state.promoted and rules.watch > 0:
                 trial = self._trial("watch", champion, seen, rules.share, rules.watch)
@@ -216,12 +233,12 @@ class Releases:
             why = "accepted by the gate" + (f"; newer than {', '.join(others)}" if others else "")
             actions.append(Action(WHO, "canary.begin", why, before=others or None, after=trial.told()))
             waiting = []
-        return _Change(Release(rules, trial, tuple(waiting), champion), tuple(actions))
+        settled = replace(release, trial=trial, waiting=tuple(waiting), champion=champion)
+        return _Change(settled, tuple(actions))
 
     def _trial(self, kind: Kind, version: str, baseline: str, share: float, seconds: float) -> Trial:
         now, place = time.time(), self._reader.cursor()
-        served = {name: asdict(read_served(self._redis, name)) for name in (version, baseline)}
-        return Trial(kind, version, baseline, share, now, now + seconds, place, served)
+        return Trial(kind, version, baseline, share, now, now + seconds, now, place)
 
     def _change(self, change: Callable[[_State], _Change], lease: Lease | None = None) -> Release:
         """What `change` makes of the state, its audit entries and the gateways' notice, as one; done again
@@ -238,7 +255,7 @@ class Releases:
             pipe.multi()
             if after == before:
                 return
-            pipe.hset(RELEASE, mapping=self._written(after))
+            pipe.hset(RELEASE, mapping=_written(after))
             challenger = after.trial.version if after.trial and after.trial.kind == "canary" else ""
             pipe.hset(ALIASES, "challenger", challenger)
             for action in actions:
@@ -250,22 +267,29 @@ class Releases:
 
     def _read(self, stored: Mapping[Any, Any]) -> Release:
         kept = {str(name): orjson.loads(value) for name, value in stored.items()}
+        own = _rules_of(kept.get("rules") or {})
         return Release(
-            rules=replace(self._rules, **_rules_of(kept.get("rules") or {})),
-            trial=Trial(**kept["trial"]) if kept.get("trial") else None,
+            rules=replace(self._rules, **own),
+            own=own,
+            trial=_trial_of(kept["trial"]) if kept.get("trial") else None,
             waiting=tuple(kept.get("waiting") or ()),
             champion=kept.get("champion"),
         )
 
-    def _written(self, release: Release) -> Mapping[Any, Any]:
-        ours, theirs = asdict(self._rules), asdict(release.rules)
-        changed = {name: value for name, value in theirs.items() if value != ours[name]}
-        return {
-            "rules": orjson.dumps(changed),
-            "trial": orjson.dumps(release.trial),
-            "waiting": orjson.dumps(release.waiting),
-            "champion": orjson.dumps(release.champion),
-        }
+
+def _trial_of(kept: dict[str, Any]) -> Trial:
+    """One that an older Thumbwheel began is of one share as yet."""
+    known = {name: kept[name] for name in (each.name for each in fields(Trial)) if name in kept}
+    return Trial(**{"since": kept["started"]} | known)
+
+
+def _written(release: Release) -> Mapping[Any, Any]:
+    return {
+        "rules": orjson.dumps(release.own),
+        "trial": orjson.dumps(release.trial),
+        "waiting": orjson.dumps(release.waiting),
+        "champion": orjson.dumps(release.champion),
+    }
 
 
 def _rules_of(kept: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from serving.completions import ANY
 from serving.errors import UnknownModel
@@ -20,22 +21,31 @@ class View:
     trial: Trial | None = None
 
 
+class Route(NamedTuple):
+    """`trial`: whose draw chose the version, by `Trial.account`."""
+
+    version: str
+    trial: str | None = None
+
+
 class Router:
     def __init__(self, fleet: Fleet) -> None:
         self.view = View()
         self._fleet = fleet
 
-    def resolve(self, model: str, who: Callable[[], str]) -> str:
-        """The policy version that answers for `policy` or for an exact name. Raises UnknownModel.
+    def resolve(self, model: str, who: Callable[[], str]) -> Route:
+        """Who answers for `policy` or for an exact name. Raises UnknownModel.
 
         While a version is on trial a share of all `who` get it (of a watch, the version before): always the
-        same ones.
+        same ones. Where no engine has it just now nothing is dealt out: what the champion says to all
+        meanwhile is not beside anything.
         """
         if model == ANY:
-            trial = self._trial()
-            if trial is not None and draw(who(), trial.key) < trial.share:
-                return trial.minority
-            return self.view.aliases.champion
+            trial, champion = self._trial(), self.view.aliases.champion
+            if trial is None:
+                return Route(champion)
+            drawn = draw(who(), trial.key) < trial.share
+            return Route(trial.minority if drawn else champion, trial.account)
         if model not in self.view.versions:
             raise UnknownModel(f"There is no model {model!r}. Send {ANY!r}, or see GET /v1/models.", "model")
         if not self._is_loaded(model):
@@ -44,13 +54,13 @@ class Router:
                 "GET /v1/models lists what is.",
                 "model",
             )
-        return model
+        return Route(model)
 
     def pair(self, model: str) -> tuple[str, str]:
         """The versions of a blind pair: the two of a trial, where one is on; else who would answer, twice."""
         if model == ANY and (trial := self._trial()) is not None:
             return self.view.aliases.champion, trial.minority
-        version = self.resolve(model, lambda: "")
+        version = self.resolve(model, lambda: "").version
         return version, version
 
     def models(self) -> list[str]:

@@ -2,11 +2,12 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
 
-from serving.canary.guards import Replies, Tally
+from serving.canary.guards import Replies, tally_of
 from serving.canary.rule import Rule
 from serving.canary.verdict import Outcome, Verdict, verdict
 from serving.errors import Conflict
@@ -29,7 +30,7 @@ class Releasing:
 
     def check(self) -> Release:
         """Look at the trial, and act where it is decided. Whoever moved the champion, ended the trial or
-        changed the rules meanwhile was first."""
+        changed the rules while it was looked at was first."""
         release = self._releases.settle()
         if release.trial is None:
             self._heard = None
@@ -43,12 +44,14 @@ class Releasing:
         return self._releases.settle()
 
     def _canary(self, release: Release, trial: Trial, found: Verdict) -> None:
-        """Once it has asked an operator only harm is acted on."""
+        """Once it has asked an operator only harm is acted on. What nobody has had a reply of is not
+        promoted, whatever is stated: no engine may be able to serve it."""
         rules, outcome = release.rules, found.outcome
-        better = outcome is Outcome.successful and rules.mode in (Mode.auto, Mode.at_once)
+        unasked = rules.mode in (Mode.auto, Mode.at_once)
         stated = rules.undecided if outcome is Outcome.inconclusive else None
         may_move = trial.asks is None and not rules.pinned
-        promote = may_move and (better or stated is Undecided.promote)
+        better = outcome is Outcome.successful or (stated is Undecided.promote and self._seen(trial))
+        promote = may_move and unasked and better
         harm = outcome is Outcome.failed and not rules.pinned
         fail = harm or (may_move and stated is Undecided.abort)
         ended = outcome in (Outcome.successful, Outcome.inconclusive)
@@ -68,9 +71,12 @@ class Releasing:
         elif time.time() >= trial.ends:
             self._releases.end(WHO, "nothing spoke against it", trial, "end")
 
+    def _seen(self, trial: Trial) -> bool:
+        return self._replies(trial, trial.version).length.n > 0
+
     def _verdict(self, trial: Trial) -> Verdict:
-        if self._heard is None or self._heard[0] != trial.key:
-            self._heard = (trial.key, Voices(self._redis, trial))
+        if self._heard is None or self._heard[0] != trial.account:
+            self._heard = (trial.account, Voices(self._redis, trial))
         return verdict(
             self._heard[1].read(),
             champion=self._replies(trial, trial.baseline),
@@ -80,21 +86,22 @@ class Releasing:
         )
 
     def _replies(self, trial: Trial, version: str) -> Replies:
-        return replies_of(read_served(self._redis, version).less(Sums(**trial.served[version])))
+        return replies_of(read_served(self._redis, trial.account, version))
 
     def _note(self, release: Release, found: Verdict, asks: str | None = None) -> bool:
         """Keep what was found. Whether it may be acted on: the trial is still on, and by the same rules."""
         evidence: dict[str, Any] = {**found.as_dict(), "looked": time.time()}
         assert release.trial is not None
         now = self._releases.note(release.trial, evidence, asks)
-        return now.trial is not None and now.trial.key == release.trial.key and now.rules == release.rules
+        still = now.trial is not None and now.trial.account == release.trial.account
+        return still and now.rules == release.rules
 
 
-def replies_of(sums: Sums) -> Replies:
+def replies_of(groups: Sequence[Sums]) -> Replies:
     """The guards' figures of a version, from its sums."""
     return Replies(
-        broken=Tally(round(sums.replies), sums.broken, sums.broken),
-        first_token=Tally(round(sums.seen), sums.first_token, sums.first_token_2),
-        length=Tally(round(sums.whole), sums.tokens, sums.tokens_2),
-        refused=Tally(round(sums.whole), sums.refused, sums.refused),
+        broken=tally_of([(sums.replies, sums.broken, sums.broken) for sums in groups]),
+        first_token=tally_of([(sums.seen, sums.first_token, sums.first_token_2) for sums in groups]),
+        length=tally_of([(sums.whole, sums.tokens, sums.tokens_2) for sums in groups]),
+        refused=tally_of([(sums.whole, sums.refused, sums.refused) for sums in groups]),
     )

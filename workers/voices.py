@@ -18,9 +18,10 @@ PAGE = 500  # labels that are read at once, with their replies
 class Voices:
     """Reads only what is new at each look; after a restart from the trial's beginning.
 
-    What counts is what chance dealt out: thumbs on replies that the router gave to a version since the trial
-    began, and blind pairs of the two. A changed mind counts once, a withdrawn one not at all. What a rater
-    said before tells how lenient they are.
+    What counts is what chance dealt out: thumbs on replies that the trial's draw gave to a version since it
+    has its share, and blind pairs of the two. A changed mind counts once, a withdrawn one not at all. Of
+    several raters of one reply the first counts: they are as many witnesses of it as may be, but of a version
+    one. What a rater said before tells how lenient they are.
     """
 
     def __init__(self, redis: Redis, trial: Trial) -> None:
@@ -40,7 +41,11 @@ class Voices:
             self._keep(places[start : start + PAGE])
         self._place = until
         voices: dict[str, Voice] = {}
+        told: set[str] = set()
         for fact in filter(None, self._said.values()):
+            if fact.of in told:
+                continue
+            told.add(fact.of)
             voices[fact.rater] = with_fact(voices.get(fact.rater, Voice()), fact)
         return [replace(voice, before=self._before.get(rater, (0, 0))) for rater, voice in voices.items()]
 
@@ -57,9 +62,11 @@ class Voices:
 
 
 class Fact(NamedTuple):
-    """What one label is to a voice: `says` is the field of `Voice` that it adds to, `up` of a thumb."""
+    """What one label is to a voice: `of` which reply or pair, `says` is the field of `Voice` that it adds to,
+    `up` of a thumb."""
 
     rater: str
+    of: str
     says: Literal["champion", "challenger", "wins", "losses", "ties"]
     up: bool = False
 
@@ -67,14 +74,14 @@ class Fact(NamedTuple):
 def fact_of(trial: Trial, said: Said) -> Fact | None:
     """None of what does not count."""
     label = said.label
-    if label.source != "human" or said.a.created < trial.started:
+    if label.source != "human" or said.a.created < trial.since:
         return None
     if isinstance(label, Comparison):
         return _choice(trial, said, label)
     if not said.a.routed or said.a.policy not in (trial.version, trial.baseline):
         return None
     arm: Literal["champion", "challenger"] = "challenger" if said.a.policy == trial.version else "champion"
-    return Fact(label.rater, arm, label.rating is Thumb.up)
+    return Fact(label.rater, said.a.id, arm, label.rating is Thumb.up)
 
 
 def _choice(trial: Trial, said: Said, label: Comparison) -> Fact | None:
@@ -84,9 +91,9 @@ def _choice(trial: Trial, said: Said, label: Comparison) -> Fact | None:
     if {pair.policy_a, pair.policy_b} != {trial.version, trial.baseline}:
         return None
     if label.winner in (Winner.tie, Winner.both_bad):
-        return Fact(label.rater, "ties")
+        return Fact(label.rater, pair.id, "ties")
     won = pair.policy_a if label.winner is Winner.a else pair.policy_b
-    return Fact(label.rater, "wins" if won == trial.version else "losses")
+    return Fact(label.rater, pair.id, "wins" if won == trial.version else "losses")
 
 
 def with_fact(voice: Voice, fact: Fact) -> Voice:

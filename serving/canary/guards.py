@@ -1,6 +1,7 @@
 """What replies are like, and the evidence that the challenger's are worse than they may be. Pure."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from serving.canary.evidence import evidence
@@ -13,11 +14,13 @@ LEAST_VARIANCE = 1e-12  # of replies that are all alike
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """`n` replies: the sum of some figure over them, and the sum of its squares."""
+    """`n` replies: the sum of some figure over them, and the sum of its squares; `groups`: replies and sum of
+    each group of people, one where people are few. Without groups each reply is of somebody else."""
 
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
+    groups: tuple[tuple[float, float], ...] = ()
 
     @property
     def mean(self) -> float:
@@ -27,6 +30,29 @@ class Tally:
     def variance(self) -> float:
         """Unbiased; 0 of fewer than two."""
         return max(0.0, self.squares - self.n * self.mean**2) / (self.n - 1) if self.n > 1 else 0.0
+
+    @property
+    def witnesses(self) -> float:
+        """How many evenly served groups are worth these: (Σn)²/Σn² (Kish 1965)."""
+        squares = math.fsum(n**2 for n, _ in self.groups)
+        return self.n**2 / squares if squares > 0 else float(self.n)
+
+    @property
+    def between(self) -> float:
+        """The variance of the mean as a ratio of sums over groups (Cochran 1977, "Sampling techniques",
+        2.46): Σ(total - n·mean)²/N²·k/(k-1) with k `witnesses`; 0 without groups, infinite of one."""
+        if not self.groups:
+            return 0.0
+        if (k := self.witnesses) <= 1:
+            return math.inf
+        return math.fsum((total - n * self.mean) ** 2 for n, total in self.groups) / self.n**2 * k / (k - 1)
+
+
+def tally_of(groups: Iterable[tuple[float, float, float]]) -> Tally:
+    """From each group's replies, sum and sum of squares."""
+    some = [group for group in groups if group[0] > 0]
+    n, total, squares = (math.fsum(column) for column in zip(*some, strict=True)) if some else (0, 0, 0)
+    return Tally(round(n), total, squares, tuple((n, total) for n, total, _ in some))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +83,7 @@ def guards_of(champion: Replies, challenger: Replies, rule: Rule) -> tuple[Guard
     lengths = champion.length, challenger.length, rule.length, rule
     first_tokens = champion.first_token, challenger.first_token, rule.first_token, rule
     return (
-        share_guard("broken replies", champion.broken, challenger.broken, rule.broken, rule),
+        share_guard("broken replies", champion.broken, challenger.broken, rule.broken, rule, alone=True),
         ratio_guard("time to first token", *first_tokens, unit="s"),
         ratio_guard("longer replies", *lengths, unit="tokens"),
         ratio_guard("shorter replies", *lengths, unit="tokens", low=True),
@@ -65,12 +91,22 @@ def guards_of(champion: Replies, challenger: Replies, rule: Rule) -> tuple[Guard
     )
 
 
-def share_guard(name: str, champion: Tally, challenger: Tally, tolerance: float, rule: Rule) -> Guard:
+def share_guard(
+    name: str, champion: Tally, challenger: Tally, tolerance: float, rule: Rule, *, alone: bool = False
+) -> Guard:
     """Is the challenger's share higher by more than `tolerance`? The difference of two shares; their variance
-    p(1-p)/n with half a case added on either side, for none in n is not never."""
-    variance = sum(_share_variance(tally) for tally in (champion, challenger))
+    p(1-p)/n with half a case added on either side, for none in n is not never, or what groups of people say,
+    if that is more. With `alone` what befalls a reply befalls it alone where people are too few to tell: it
+    is the engine's doing, and who has one user wants to be guarded too."""
+    few = _few(champion, challenger, rule)
+    variance = sum(
+        _share_variance(tally) if alone and few else max(_share_variance(tally), tally.between)
+        for tally in (champion, challenger)
+    )
     excess = challenger.mean - champion.mean - tolerance
-    found = _guard_evidence(champion, challenger, excess, variance, SHARE_SCALE, rule)
+    found = 1.0
+    if alone or not few:
+        found = _guard_evidence(champion, challenger, excess, variance, SHARE_SCALE, rule)
     sentence = (
         f"{name}: {challenger.mean:.1%} of the challenger's {challenger.n} replies against "
         f"{champion.mean:.1%} of the champion's {champion.n}; {tolerance:.1%} more are borne."
@@ -90,13 +126,16 @@ def ratio_guard(
 ) -> Guard:
     """Is the challenger's mean higher by more than the part `tolerance`; with `low`, is it so much lower that
     the champion's is higher by as much? The logarithm of the ratio of two means, its variance by the delta
-    method: Σ s²/(n·mean²). Where a mean is 0 there is no ratio, and no evidence."""
+    method: Σ s²/(n·mean²), or what groups of people say instead of s²/n, if that is more. Where a mean is 0
+    there is no ratio, and no evidence."""
     means = challenger.mean, champion.mean
-    excess = variance = 0.0
-    if min(means) > 0:
+    found = 1.0
+    if min(means) > 0 and not _few(champion, challenger, rule):
         excess = math.log(means[0] / means[1]) * (-1 if low else 1) - math.log1p(tolerance)
-        variance = sum(tally.variance / (tally.n * tally.mean**2) for tally in (champion, challenger))
-    found = _guard_evidence(champion, challenger, excess, variance, RATIO_SCALE, rule)
+        variance = sum(
+            max(tally.variance / tally.n, tally.between) / tally.mean**2 for tally in (champion, challenger)
+        )
+        found = _guard_evidence(champion, challenger, excess, variance, RATIO_SCALE, rule)
     bound = 1 / (1 + tolerance) if low else 1 + tolerance
     sentence = (
         f"{name}: a mean of {challenger.mean:.3g} {unit} of the challenger against {champion.mean:.3g} of "
@@ -118,6 +157,10 @@ def _guard_evidence(
     if min(champion.n, challenger.n) < rule.least_replies:
         return 1.0
     return evidence(excess, max(variance, LEAST_VARIANCE), scale)
+
+
+def _few(champion: Tally, challenger: Tally, rule: Rule) -> bool:
+    return min(champion.witnesses, challenger.witnesses) < rule.least_groups
 
 
 def _share_variance(tally: Tally) -> float:

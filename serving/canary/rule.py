@@ -11,7 +11,8 @@ class Rule:
     so many on an arm, evenly heard, thumbs are not looked at, nor pair votes of fewer; above 1. `broken` and
     `refused`: by how much the challenger's share may be higher; `first_token` and `length`: by what part its
     mean may be higher (or the length lower). `guard_alpha`: the most that one guard trips with where its
-    tolerance is kept; `least_replies`: before so many on each arm guards are silent. `deadline`: seconds.
+    tolerance is kept; `least_replies`: before so many on each arm guards are silent, and those on what people
+    ask for before `least_groups` of them, evenly served. `deadline`: seconds.
     """
 
     alpha: float = 0.05
@@ -24,4 +25,5 @@ class Rule:
     refused: float = 0.05
     guard_alpha: float = 0.01
     least_replies: int = 50
+    least_groups: float = 20.0
     deadline: float = 7 * 86400.0

@@ -39,9 +39,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_ndtr
 
 from serving.canary.evidence import log_evidence
-from serving.canary.guards import Replies, Tally, guards_of
+from serving.canary.guards import Replies, Tally, guards_of, tally_of
 from serving.canary.lead import ROUNDING, Voice, lead_of
 from serving.canary.rule import Rule
+from serving.served import GROUPS
 from workers.statistics import wilson_interval
 
 Floats = NDArray[np.float64]
@@ -384,9 +385,12 @@ HEADS = (
 
 @dataclass(frozen=True)
 class Harm:
-    """How a challenger's replies are: shares, and the factor on the champion's mean."""
+    """How a challenger's replies are: shares, and the factor on the champion's mean. `people`: so many get
+    all replies, some far more than others, each asks for their own length and for what is refused to their
+    own degree, and stays with an arm; 0: each reply is somebody else's."""
 
     name: str
+    people: int = 0
     broken: float = 0.01
     refused: float = 0.05
     first_token: float = 1.0
@@ -403,30 +407,47 @@ HARMS = (
     Harm("first token twice as late", first_token=2.0),
     Harm("three times as long", length=3.0),
     Harm("a third as long", length=1 / 3),
+    Harm("alike, 30 people", people=30),
+    Harm("alike, 300 people", people=300),
+    Harm("alike, 3,000 people", people=3000),
+    Harm("20 % refused, 300 people", refused=0.20, people=300),
+    Harm("three times as long, 300 people", length=3.0, people=300),
+    Harm("7 % broken, 30 people", broken=0.07, people=30),
 )
 LOOK_EVERY = 50  # replies of both arms
 
 
 def trips(harm: Harm, traffic: float, horizon: int, dice: np.random.Generator) -> tuple[list[str], int]:
     """The guards that trip first, and after how many replies of the challenger; `horizon`: replies in all."""
-    arm = dice.random(horizon) < traffic
+    people = harm.people or horizon
+    who = np.arange(horizon)
+    longer, refuses = np.exp(dice.normal(0, 0.8, people)), np.full(people, CHAMPION.refused)
+    if harm.people:
+        often = np.exp(dice.normal(0, 1.0, people))
+        who = dice.choice(people, horizon, p=often / often.sum())
+        longer *= np.exp(dice.normal(0, 0.5, people))
+        refuses = dice.beta(0.1, 0.1 / CHAMPION.refused - 0.1, people)
+    arm, group = (dice.random(people) < traffic)[who], dice.integers(0, GROUPS, people)[who]
+    more_refused = np.where(arm, harm.refused - CHAMPION.refused, 0)
     figures = (
         dice.random(horizon) < np.where(arm, harm.broken, CHAMPION.broken),
         0.3 * np.exp(dice.normal(0, 0.7, horizon)) * np.where(arm, harm.first_token, 1),
-        np.ceil(150 * np.exp(dice.normal(0, 0.8, horizon)) * np.where(arm, harm.length, 1)),
-        dice.random(horizon) < np.where(arm, harm.refused, CHAMPION.refused),
+        np.ceil(150 * longer[who] * np.exp(dice.normal(0, 0.5, horizon)) * np.where(arm, harm.length, 1)),
+        dice.random(horizon) < refuses[who] + more_refused,
     )
     for end in range(LOOK_EVERY, horizon + 1, LOOK_EVERY):
-        sides = [[tally(each[:end][arm[:end] == side]) for each in figures] for side in (False, True)]
+        chosen = [np.flatnonzero(arm[:end] == side) for side in (False, True)]
+        sides = [[tally(each[rows], group[rows]) for each in figures] for rows in chosen]
         found = guards_of(Replies(*sides[0]), Replies(*sides[1]), Rule())
         if tripped := [guard.name for guard in found if guard.tripped]:
             return tripped, sides[1][0].n
     return [], int(arm.sum())
 
 
-def tally(figures: NDArray[Any]) -> Tally:
+def tally(figures: NDArray[Any], groups: Ints) -> Tally:
     values = figures.astype(float)
-    return Tally(len(values), float(values.sum()), float((values**2).sum()))
+    columns = (np.bincount(groups, weights, GROUPS) for weights in (np.ones_like(values), values, values**2))
+    return tally_of(zip(*columns, strict=True))
 
 
 def guard_rows(args: argparse.Namespace) -> Iterator[list[str]]:

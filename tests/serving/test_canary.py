@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving.canary.evidence import log_evidence, margin
-from serving.canary.guards import Guard, Replies, Tally, guards_of, ratio_guard, share_guard
+from serving.canary.guards import Guard, Replies, Tally, guards_of, ratio_guard, share_guard, tally_of
 from serving.canary.lead import Voice, lead_of
 from serving.canary.rule import Rule
 from serving.canary.verdict import Outcome, Verdict, beta_binomial, verdict
@@ -386,6 +386,57 @@ def test_guards_seldom_trip_at_their_very_tolerance() -> None:
             for n in range(50, 2001, 50)
         )
     assert tripped <= 6
+
+
+def test_what_two_people_ask_for_is_no_harm_of_the_version() -> None:
+    champion = tally_of([(25.0, 2_500.0, 450_000.0)] * 18)
+    challenger = tally_of([(25.0, 5_750.0, 1_600_000.0)] * 2)
+    without = replace(challenger, groups=())
+    guard = partial(ratio_guard, "longer replies", tolerance=0.5, rule=RULE, unit="tokens")
+    assert guard(replace(champion, groups=()), without).tripped
+    assert guard(champion, challenger).evidence == 1
+    refusals = [tally_of([(25.0, cases, cases)] * people) for cases, people in ((1.0, 40), (20.0, 2))]
+    assert share_guard("refusals", *refusals, 0.05, RULE).evidence == 1
+    assert share_guard("broken replies", *refusals, 0.02, RULE, alone=True).tripped
+
+
+@pytest.mark.parametrize("figure", ["refusals", "longer replies"])
+def test_guards_seldom_trip_for_what_people_ask_for(figure: str) -> None:
+    """Both arms are the same version; people differ, and each stays with an arm."""
+    dice = np.random.default_rng(11)
+    tripped = {True: 0, False: 0}
+    for _ in range(150):
+        people = 400
+        arm = dice.random(people) < 0.25
+        habit = dice.beta(0.05, 0.5, people) if figure == "refusals" else np.exp(dice.normal(0, 1.0, people))
+        groups = dice.integers(0, 128, people)
+        replies = 12.0
+        for looks in range(1, 6):
+            n = np.full(people, replies * looks)
+            total = n * habit
+            squares = total if figure == "refusals" else n * habit**2
+            arms = [
+                tally_of(
+                    zip(
+                        *(
+                            np.bincount(groups[arm == side], each[arm == side])
+                            for each in (n, total, squares)
+                        ),
+                        strict=True,
+                    )
+                )
+                for side in (False, True)
+            ]
+            for grouped in (True, False):
+                both = arms if grouped else [replace(each, groups=()) for each in arms]
+                found = (
+                    share_guard(figure, *both, 0.0, RULE)
+                    if figure == "refusals"
+                    else ratio_guard(figure, *both, 0.0, RULE, unit="tokens")
+                )
+                tripped[grouped] += found.tripped and looks == 5
+    assert tripped[True] <= 6
+    assert tripped[False] > 20
 
 
 # Beta-binomial

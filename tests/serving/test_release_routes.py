@@ -5,7 +5,10 @@ from collections import Counter
 import pytest
 
 from feedback.caller import Role
-from tests.conftest import MESSAGES, Gateway, chat
+from serving.modes import Rules
+from serving.releases import Releases
+from serving.served import Sums, read_served
+from tests.conftest import MESSAGES, Gateway, chat, running_gateway
 from tests.servers import eventually
 
 
@@ -146,29 +149,76 @@ def test_all_gateways_hear_of_a_canary(client, gateway):
     eventually(lambda: "policy-v1" in gateway.engine.adapters)
 
 
+def sums(gateway, version: str) -> Sums:
+    """What replies of a version on trial are like so far."""
+    account = Releases(gateway.redis, Rules()).state().trial.account
+    found = Sums()
+    for group in read_served(gateway.redis, account, version):
+        found.add(group)
+    return found
+
+
 def test_what_replies_are_like_is_summed_for_the_versions_that_chance_dealt_out(client, gateway):
     canary(client, share=0.5)
     users = versions_of(client, 30)
     dealt = Counter(users.values())
     chat(client, model="policy-v1")
     client.post("/v1/pairs", json={"messages": MESSAGES})
-
-    def replies(version: str) -> float:
-        return float(gateway.redis.hget(f"tw:served:{version}", "replies") or 0)
-
-    eventually(lambda: all(replies(version) == dealt[version] for version in dealt))
+    eventually(lambda: all(sums(gateway, version).replies == dealt[version] for version in dealt))
     gateway.engine.status = 500
     dealt_v1 = next(user for user, model in users.items() if model == "policy-v1")
     failed = client.post(
         "/v1/chat/completions", json={"model": "policy", "messages": MESSAGES, "user": dealt_v1}
     )
     assert failed.status_code == 502
-    eventually(lambda: gateway.redis.hget("tw:served:policy-v1", "broken") == "1")
+    eventually(lambda: sums(gateway, "policy-v1").broken == 1)
 
 
 def test_several_choices_of_one_request_are_one_reply(client, gateway):
     canary(client, share=0.5)
     body = {"model": "policy", "messages": MESSAGES, "user": "ann", "n": 4}
     version = client.post("/v1/chat/completions", json=body).json()["model"]
-    eventually(lambda: gateway.redis.hget(f"tw:served:{version}", "replies") == "1")
-    assert gateway.redis.hget(f"tw:served:{version}", "whole") == "1"
+    eventually(lambda: sums(gateway, version).replies == 1)
+    assert sums(gateway, version).whole == 1
+
+
+def test_only_streams_tell_when_their_first_token_came(client, gateway):
+    canary(client, share=0.5)
+    body = {"model": "policy", "messages": MESSAGES, "user": "ann"}
+    version = client.post("/v1/chat/completions", json=body).json()["model"]
+    eventually(lambda: sums(gateway, version).whole == 1)
+    assert sums(gateway, version).seen == 0
+    assert client.post("/v1/chat/completions", json={**body, "stream": True}).text.endswith("[DONE]\n\n")
+    eventually(lambda: sums(gateway, version).seen == 1)
+    assert sums(gateway, version).first_token > 0
+
+
+def test_what_is_not_stored_refuses_too(client, gateway):
+    gateway.engine.reply = "I'm sorry, I can't help with that."
+    canary(client, share=0.5)
+    body = {"model": "policy", "messages": MESSAGES, "user": "ann", "store": False}
+    version = client.post("/v1/chat/completions", json=body).json()["model"]
+    eventually(lambda: sums(gateway, version).refused == 1)
+
+
+def test_while_no_engine_has_the_canary_nothing_is_dealt_out(client, gateway):
+    canary(client, share=0.5)
+    gateway.engine.logprob["policy-v1"] = float("nan")
+    gateway.engine.restart()
+    eventually(lambda: "policy-v1" not in client.get("/v1/models").text)
+    reply = chat(client)
+    eventually(lambda: client.get(f"/v1/completions/{reply['id']}").status_code == 200)
+    assert not client.get(f"/v1/completions/{reply['id']}").json()["routed"]
+    assert sums(gateway, "policy-v0").replies == 0
+
+
+def test_two_gateways_deal_out_alike_and_count_together(client, gateway, valkey, engine_server):
+    canary(client, share=0.5)
+    engines = [engine_server.url]
+    beside = running_gateway(valkey.url, gateway.home, gateway.engine, engines, broker_url=valkey.broker_url)
+    with beside as other, other.client() as beside:
+        eventually(lambda: "policy-v1" in beside.get("/v1/models").text)
+        found = versions_of(beside, 20)
+        assert versions_of(client, 20) == found
+        assert len(set(found.values())) == 2
+    eventually(lambda: sums(gateway, "policy-v0").replies + sums(gateway, "policy-v1").replies == 40)

@@ -1,7 +1,8 @@
 """What is on trial, who waits and who is asked, on a real Valkey."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import orjson
 import pytest
 
 from serving.audit import Audit
@@ -155,8 +156,39 @@ def test_rules_are_kept_and_told(releases, redis):
 
 def test_another_share_holds_for_the_trial_that_is_on(releases, lease):
     before = releases.arrive("policy-v2", lease).trial
+    releases.note(before, {"lead": 0.1}, None)
     after = releases.set_rules("ann", "more", {"share": 0.5}).trial
-    assert (after.share, after.key) == (0.5, before.key)
+    assert (after.share, after.key, after.ends) == (0.5, before.key, before.ends)
+    assert (after.account != before.account, after.evidence) == (True, None), "times and shares would mix"
+    assert releases.note(before, {"lead": 0.2}, "no decision").trial == after, "that was of the share before"
+    assert releases.set_rules("ann", "the same", {"share": 0.5}).trial == after
+
+
+def test_a_watch_that_a_canary_ends_is_told(releases, registry, redis, lease):
+    releases.arrive("policy-v2", lease)
+    promote(registry, releases, "policy-v2")
+    assert releases.begin("policy-v3", "ann", "a better one").trial.kind == "canary"
+    assert done(redis)[-2:] == ["watch.abort", "canary.begin"]
+    promote(registry, releases, "policy-v4")
+    assert done(redis)[-2:] == ["policy.promote", "canary.wait"]
+    assert releases.state().waiting == ("policy-v3",)
+
+
+def test_what_operators_said_stays_whatever_the_settings_of_a_process_are(releases, redis, lease):
+    releases.set_rules("ann", "as it is", {"share": RULES.share, "mode": Mode.auto})
+    other = Releases(redis, replace(RULES, share=0.4, mode=Mode.ask_first, watch=7.0))
+    assert other.state().rules == replace(RULES, watch=7.0)
+    trial = other.arrive("policy-v2", lease).trial
+    other.note(trial, {"lead": 0.1}, None)
+    assert releases.state().rules == RULES
+
+
+def test_a_trial_that_an_older_thumbwheel_began_goes_on(releases, redis, lease):
+    trial = releases.arrive("policy-v2", lease).trial
+    kept = asdict(trial) | {"served": {"policy-v2": {}}}
+    del kept["since"]
+    redis.hset("tw:release", "trial", orjson.dumps(kept))
+    assert releases.state().trial == replace(trial, since=trial.started)
 
 
 def test_what_cannot_be_is_refused_and_changes_nothing(releases, lease):

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from serving.audit import Audit
@@ -80,7 +81,16 @@ def late(releases: Releases, redis) -> None:
     """The trial's time is over."""
     release = releases.state()
     over = replace(release.trial, ends=time.time() - 1, started=time.time() - 10)
-    redis.hset("tw:release", mapping=releases._written(replace(release, trial=over)))
+    redis.hset("tw:release", "trial", orjson.dumps(over))
+
+
+def replied(redis, trial, version: str, replies: int, broken: int = 0, groups: int = 20) -> None:
+    """So many replies to people of each group."""
+    for group in range(groups):
+        found = {"replies": replies, "broken": broken, "whole": replies - broken}
+        redis.hset(
+            key_of(trial.account, version), mapping={f"{group}:{name}": n for name, n in found.items()}
+        )
 
 
 def test_a_better_version_is_promoted_and_then_watched(releasing, releases, registry, redis, people_say):
@@ -130,6 +140,7 @@ def test_undecided_in_time_the_stated_policy_says(
     releases.begin("policy-v1", "ann", "a test")
     people_say(6, 6)
     late(releases, redis)
+    replied(redis, releases.state().trial, "policy-v1", 1)
     trial = releasing.check().trial
     assert registry.aliases().champion == champion
     assert (trial is not None) == asked
@@ -137,6 +148,33 @@ def test_undecided_in_time_the_stated_policy_says(
         assert trial.asks.startswith("No decision in the")
         releasing.check()
         assert [what for what, _, _ in last_actions(redis, 20)].count("release.ask") == 1
+
+
+def test_what_nobody_had_a_reply_of_is_not_promoted_as_undecided(
+    releasing, releases, registry, redis, people_say
+):
+    releases.set_rules("ann", "a test", {"undecided": Undecided.promote})
+    releases.begin("policy-v1", "ann", "a test")
+    people_say(6, 6)
+    late(releases, redis)
+    assert releasing.check().trial.asks.startswith("No decision in the")
+    assert registry.aliases().champion == "policy-v0"
+
+
+@pytest.mark.parametrize("mode", [Mode.canary_then_ask, Mode.ask_first])
+def test_where_an_operator_decides_an_undecided_one_waits_for_them_until_the_rules_say_otherwise(
+    releasing, releases, registry, redis, people_say, mode
+):
+    releases.set_rules("ann", "careful", {"mode": mode, "undecided": Undecided.promote})
+    releases.begin("policy-v1", "ann", "a test")
+    people_say(6, 6)
+    late(releases, redis)
+    replied(redis, releases.state().trial, "policy-v1", 1)
+    assert releasing.check().trial.asks.startswith("No decision in the")
+    assert registry.aliases().champion == "policy-v0"
+    releases.set_rules("ann", "go on", {"mode": Mode.auto})
+    releasing.check()
+    assert registry.aliases().champion == "policy-v1"
 
 
 @pytest.mark.parametrize("mode", [Mode.canary_then_ask, Mode.ask_first])
@@ -183,19 +221,21 @@ def test_a_watch_without_harm_ends_in_time_and_moves_nothing(
 
 def test_a_guard_stops_a_canary_before_anybody_rates(releasing, releases, registry, redis, people_say):
     releases.begin("policy-v1", "ann", "a test")
-    for version, broken in (("policy-v0", 0), ("policy-v1", 60)):
-        redis.hset(key_of(version), mapping={"replies": 200, "broken": broken})
+    for version, broken in (("policy-v0", 0), ("policy-v1", 3)):
+        replied(redis, releases.state().trial, version, 10, broken)
     assert releasing.check().trial is None
     what, _, why = last_actions(redis, 1)[0]
     assert (what, "30" in why) == ("canary.fail", True)
 
 
-def test_what_was_served_before_the_trial_is_not_held_against_it(releasing, releases, redis, people_say):
-    redis.hset(key_of("policy-v1"), mapping={"replies": 200, "broken": 150})
-    redis.hset(key_of("policy-v0"), mapping={"replies": 200, "broken": 0})
-    releases.begin("policy-v1", "ann", "a test")
-    for version in ("policy-v0", "policy-v1"):
-        redis.hincrby(key_of(version), "replies", 200)
+def test_what_was_served_with_another_share_is_not_held_against_it(releasing, releases, redis, people_say):
+    trial = releases.begin("policy-v1", "ann", "a test").trial
+    replied(redis, trial, "policy-v0", 10)
+    replied(redis, trial, "policy-v1", 10, broken=9)
+    people_say(6, 6)
+    again = releases.set_rules("ann", "more", {"share": 0.4}).trial
+    replied(redis, again, "policy-v0", 10)
+    replied(redis, again, "policy-v1", 10)
     assert releasing.check().trial.version == "policy-v1"
 
 

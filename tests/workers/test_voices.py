@@ -23,7 +23,7 @@ async def store(valkey):
 @pytest.fixture
 def trial(redis) -> Trial:
     place = FeedbackReader(redis).cursor()
-    return Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, place, {})
+    return Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, BEGAN, place)
 
 
 @pytest.fixture
@@ -144,9 +144,22 @@ async def test_a_thumb_that_came_before_its_reply_was_logged_is_not_lost(store, 
     assert voices.read() == [Voice(challenger=(1, 0))]
 
 
+async def test_a_reply_that_many_rate_is_one_witness(store, voices):
+    shown_to_all = reply("1", "policy-v2")
+    for rater in ("ann", "bob", "eve"):
+        await rate(store, shown_to_all, "down", rater)
+    await choose(store, pair(1, "policy-v2", "policy-v1"), "a")
+    await rate(store, reply("2", "policy-v1"), "up", "bob")
+    assert voices.read() == [Voice(challenger=(0, 1), wins=1), Voice(champion=(1, 0))]
+    await store.withdraw("1", "ann")
+    assert voices.read() == [Voice(challenger=(0, 1), champion=(1, 0)), Voice(wins=1)]
+
+
 async def test_what_was_said_before_the_trial_is_not_read(store, redis):
     await rate(store, reply("1", "policy-v2"), "up")
-    later = Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, FeedbackReader(redis).cursor(), {})
+    later = Trial(
+        "canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, BEGAN, FeedbackReader(redis).cursor()
+    )
     assert Voices(redis, later).read() == []
 
 
@@ -158,7 +171,7 @@ async def test_what_a_rater_said_before_tells_how_lenient_they_are(store, redis)
     place = FeedbackReader(redis).cursor()
     await rate(store, reply("1", "policy-v2"), "up")
     await rate(store, reply("2", "policy-v2"), "up", rater="bob")
-    trial = Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, place, {})
+    trial = Trial("canary", "policy-v2", "policy-v1", 0.1, BEGAN, 200.0, BEGAN, place)
     assert Voices(redis, trial).read() == [
         Voice(challenger=(1, 0), before=(0, 3)),
         Voice(challenger=(1, 0)),
