@@ -1,7 +1,7 @@
 """From replies and their rewards to the gate's evidence, and to the figures of metrics.json. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from workers.statistics import (
     Interval,
     bootstrap_interval,
     length_matched_wins,
+    length_slope,
     share_interval,
     wilson_interval,
     win_probabilities,
+    without_length,
 )
 
 TOLERANCES = (0.25, 0.35)  # by how much of the longer two lengths may differ: the first with enough prompts
@@ -162,8 +164,8 @@ def _balance(labels: Sequence[Label]) -> float:
 
 def length_taste(labels: Sequence[Label], ruler: Ruler) -> LengthTaste | None:
     """Whether people like the longer reply better: of comparisons the share in which they did, of thumbs the
-    AUROC of the length (each thumb's share of the opposite ones that it orders so). Ties and what a model
-    judged do not count. None where fewer than two conversations say something.
+    AUROC of the length. Ties and what a model judged do not count. None where fewer than two conversations
+    say something.
     """
     said = [label for label in labels if label.target != 0.5 and label.source != "ai" and label.weight > 0]
     votes: dict[str, list[tuple[float, float]]] = {}
@@ -182,18 +184,31 @@ def length_taste(labels: Sequence[Label], ruler: Ruler) -> LengthTaste | None:
 
 
 def _length_votes(labels: Sequence[Label]) -> list[tuple[Label, float]]:
-    """Labels with 1 where the longer reply was liked better, 0 where the shorter one was."""
+    """Labels with 1 where the longer reply was liked better, 0 where the shorter one was; of thumbs what
+    stands for it, see `_thumb_votes`. Thumbs up and down weigh alike."""
     found = []
     for label in labels:
         if label.kind == "comparison" and (longer := _words(label.a) - _words(label.b or "")):
             found.append((label, float((longer > 0) == (label.target > 0.5))))
     thumbs = [label for label in labels if label.kind == "thumb"]
-    return found + list(zip(thumbs, _thumb_votes(thumbs), strict=True)) if _balance(thumbs) else found
+    if not thumbs or not _balance(thumbs):
+        return found
+    ups = sum(label.target > 0.5 for label in thumbs)
+    alike = {True: len(thumbs) / (2 * ups), False: len(thumbs) / (2 * (len(thumbs) - ups))}
+    even = [replace(label, weight=label.weight * alike[label.target > 0.5]) for label in thumbs]
+    return found + list(zip(even, _thumb_votes(thumbs), strict=True))
 
 
 def _thumb_votes(thumbs: Sequence[Label]) -> list[float]:
-    """Each thumb's share of the opposite ones that it is longer than, if it is up, or shorter than, if it is
-    down; of like length counts half. By sorting, since a snapshot may hold thousands."""
+    """A number for each thumb: their mean is the AUROC of the length, and they differ as much as makes that
+    mean as unsure as the AUROC is.
+
+    A thumb's placement is the share of the opposite ones that it is longer than, if it is up, or shorter
+    than, if it is down; of like length counts half. The AUROC differs from its expectation by the mean of the
+    ups' placements' differences and that of the downs', both in full (DeLong, DeLong and Clarke-Pearson
+    1988, Biometrics 44), where a mean over all thumbs has half of each: so a placement's distance from the
+    AUROC counts twice. By sorting, since a snapshot may hold thousands.
+    """
     lengths = np.array([_words(label.a) for label in thumbs])
     ups = np.array([label.target > 0.5 for label in thumbs], dtype=bool)
     votes = np.zeros(len(thumbs))
@@ -202,7 +217,8 @@ def _thumb_votes(thumbs: Sequence[Label]) -> list[float]:
         below = np.searchsorted(others, lengths[mine], "left")
         longer = (below + np.searchsorted(others, lengths[mine], "right")) / 2 / max(len(others), 1)
         votes[mine] = longer if mine is ups else 1 - longer
-    return [float(vote) for vote in votes]
+    auroc = float(votes[ups].mean()) if ups.any() else 0.0
+    return [auroc + 2 * (float(vote) - auroc) for vote in votes]
 
 
 def _wins(candidate: Side, champion: Side, rewards: Callable[[Side], NDArray[np.float64]]) -> list[float]:
@@ -211,7 +227,13 @@ def _wins(candidate: Side, champion: Side, rewards: Callable[[Side], NDArray[np.
 
 
 def _matched(candidate: Side, champion: Side, ruler: Ruler) -> tuple[WinRate | None, float, int]:
-    """The win rate over pairs of like length, the tolerance that it took, and the number of pairs."""
+    """The win rate over pairs of like length, the tolerance that it took, and the number of pairs.
+
+    Pairs may differ by the tolerance, and all the same way where replies have become a little longer: then a
+    judge that pays for length would find each better. So what length is worth to it, by replies of one side
+    to one prompt, is taken off as well, and the lower of the two rates is it (as length-controlled AlpacaEval
+    does by regression: Dubois et al. 2024, arXiv 2404.04475).
+    """
     mine, theirs = (
         by_prompt(
             side.samples,
@@ -227,8 +249,12 @@ def _matched(candidate: Side, champion: Side, ruler: Ruler) -> tuple[WinRate | N
         wins = length_matched_wins(mine, theirs, tolerance)
         if len(wins) >= enough:
             break
-    rate = ruler.win_rate([float(np.mean(group)) for group in wins]) if wins else None
-    return rate, tolerance, sum(map(len, wins))
+    if not wins:
+        return None, tolerance, 0
+    slope = length_slope([mine, theirs])
+    cleared = length_matched_wins(without_length(mine, slope), without_length(theirs, slope), tolerance)
+    rates = [ruler.win_rate([float(np.mean(group)) for group in found]) for found in (wins, cleared)]
+    return min(rates, key=lambda rate: rate.value), tolerance, sum(map(len, wins))
 
 
 def _disagreement(candidate: Side, champion: Side, ruler: Ruler) -> tuple[Sides, Interval]:

@@ -58,13 +58,18 @@ def groups_of(data: Rollouts) -> list[list[int]]:
 
 
 def full_groups(data: Rollouts) -> tuple[list[list[int]], int]:
-    """Rows of each prompt that has as many replies as the most answered one, and that number. StageError
-    below two."""
+    """The first k rows of each prompt that has as many, and k: the replies to the most answered prompt of
+    this round, or of earlier ones where there is none of this. StageError below two.
+
+    Earlier jobs may have sampled more replies a prompt, or fewer; what is new is learnt from whatever they
+    did.
+    """
     groups = groups_of(data)
-    k = max(map(len, groups), default=0)
+    fresh = [rows for rows in groups if data.samples[rows[0]].fresh]
+    k = max(map(len, fresh or groups), default=0)
     if k < 2:
         raise StageError("a baseline needs at least 2 replies a prompt")
-    return [rows for rows in groups if len(rows) == k], k
+    return [rows[:k] for rows in groups if len(rows) >= k], k
 
 
 def best_and_worst(data: Rollouts, pairs: int) -> list[tuple[int, int]]:
@@ -89,7 +94,8 @@ def best_of(data: Rollouts) -> list[int]:
 
 
 class Tokens:
-    """Turns what people rated into token ids, as the engines would have read and written them."""
+    """Turns what people rated into token ids, as the engines would have read and written them: an empty reply
+    that was not cut is its end of turn alone."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -107,20 +113,20 @@ def preferences(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Pref
     found = []
     choices = [label for label in labels if label.kind == "comparison" and label.target != 0.5]
     for label in _by_weight(choices, seed):
-        if label.a and label.b:
-            a = tokens.reply(label.messages, label.a, label.a_finish)
-            b = tokens.reply(label.messages, label.b, label.b_finish or "stop")
-            if a.tokens and b.tokens:
-                found.append(Preference(a, b) if label.target > 0.5 else Preference(b, a))
+        a = tokens.reply(label.messages, label.a, label.a_finish)
+        b = tokens.reply(label.messages, label.b or "", label.b_finish or "stop")
+        if a.tokens and b.tokens:
+            found.append(Preference(a, b) if label.target > 0.5 else Preference(b, a))
     return found
 
 
 def thumbs(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Thumb]:
-    """People's thumbs, each drawn by its weight."""
+    """People's thumbs, each drawn by its weight among those of its side: some of either, where there are."""
     given = [label for label in labels if label.kind == "thumb"]
     found = [
-        Thumb(tokens.reply(label.messages, label.a, label.a_finish), label.target > 0.5)
-        for label in _by_weight(given, seed)
+        Thumb(tokens.reply(label.messages, label.a, label.a_finish), up)
+        for up in (True, False)
+        for label in _by_weight([label for label in given if (label.target > 0.5) is up], seed)
     ]
     return [thumb for thumb in found if thumb.reply.tokens]
 
@@ -132,7 +138,10 @@ def well_rated(labels: Sequence[Label], tokens: Tokens, seed: int) -> list[Reply
 
 
 def _by_weight(labels: Sequence[Label], seed: int) -> list[Label]:
-    """Each with a chance of its weight to the heaviest one's, so that caps on raters hold here too."""
-    heaviest = max((label.weight for label in labels), default=0.0)
-    chance = random.Random(seed)
-    return [label for label in labels if chance.random() * heaviest < label.weight]
+    """Each as often as its weight holds the mean one, rounded up or down by chance, so that caps on raters
+    hold here too: about as many as there are, and at least one unless none weighs anything."""
+    chance, whole = random.Random(seed), sum(label.weight for label in labels)
+    if whole == 0:
+        return []
+    each = len(labels) / whole
+    return [label for label in labels for _ in range(int(each * label.weight + chance.random()))]

@@ -57,6 +57,13 @@ def assert_trainable(model: torch.nn.Module) -> int:
     return trainable
 
 
+def assert_finite(model: torch.nn.Module) -> None:
+    """StageError where a trainable parameter is not finite."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not parameter.isfinite().all():
+            raise StageError(f"{name} is not finite after training: lower the learning rate")
+
+
 def trainable_hash(model: torch.nn.Module) -> str:
     """SHA-256 of the trainable parameters, names and bytes."""
     digest = hashlib.sha256()

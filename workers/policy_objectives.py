@@ -18,17 +18,27 @@ def rloo_advantages(rewards: Tensor, kl: Tensor, beta: float, scale: bool) -> Te
     return advantages / (advantages.std() + 1e-4) if scale else advantages
 
 
+MOST_RATIO = 4.0  # as in arXiv 2505.07291
+
+
+def most_ratio(epsilon: float) -> float:
+    """δ: what no token's importance ratio counts beyond. Above 1+ε, or what became likelier by mistake would
+    not be taken back."""
+    return max(MOST_RATIO, 2 * (1 + epsilon))
+
+
 def rloo_loss(
     logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, epsilon: float, tokens: float
 ) -> Tensor:
-    """-Σ_i Σ_t min(w_t A_i, clip(w_t, 1-ε, 1+ε) A_i) / `tokens`, a scalar; w_t = π(y_t)/π_old(y_t).
+    """-Σ_i Σ_t min(min(w_t, δ) A_i, clip(w_t, 1-ε, 1+ε) A_i) / `tokens`, a scalar; w_t = π(y_t)/π_old(y_t).
 
     `logps`, `old_logps`, `mask`: (n, t); `advantages`: (n,), or (n, t) where tokens have their own. TRL's
     RLOO takes one ratio a sequence, which leaves the clip's range after a single step of a CPU-sized batch; a
-    ratio a token (arXiv 1707.06347) does not. Dividing by a constant number of tokens, not by each reply's
-    length, leaves no preference for long or short replies (arXiv 2503.20783).
+    ratio a token (arXiv 1707.06347) does not. PPO's clip leaves a bad token all of its ratio, which to an
+    ancestor may be any; δ (`most_ratio`) bounds it too (two-sided: arXiv 2505.07291, eq. 3). Dividing by a constant number of tokens, not by each reply's length, leaves no
+    preference for long or short replies (arXiv 2503.20783).
     """
-    ratio = torch.exp(logps - old_logps)
+    ratio = torch.exp(logps - old_logps).clamp(max=most_ratio(epsilon))
     clipped = ratio.clamp(1 - epsilon, 1 + epsilon)
     each = advantages if advantages.dim() == 2 else advantages[:, None]
     gain = torch.minimum(ratio * each, clipped * each)

@@ -24,6 +24,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from workers import policy_objectives
 from workers.device import device
 from workers.packing import IGNORED, Reply
+from workers.policy_model import assert_finite
 
 HALVINGS = 6
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
@@ -225,6 +226,8 @@ class KeepNear(TrainerCallback):
     `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
     be left, and at the end before the way is gone on with, `restores` times; it is told whether no step of
     training came since the last time.
+
+    StageError where a step made a parameter infinite or no number: from there is no way back by halves.
     """
 
     def __init__(
@@ -237,6 +240,7 @@ class KeepNear(TrainerCallback):
         restore: Callable[[bool], None] | None = None,
         restores: int = 0,
     ) -> None:
+        self._model = model
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
         self._restore, self._restores = restore, 0 if restore is None else restores
@@ -255,6 +259,7 @@ class KeepNear(TrainerCallback):
     ) -> None:
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
+        assert_finite(self._model)
         step = int(state.global_step)
         if not self._within(step) and not self._restored(step):
             self.cut = True

@@ -1,8 +1,8 @@
 """What a job does: which stages, on what, and when it is over before the end.
 
 `cycle` = the reward job, then the policy job, on one snapshot. The cursor moves last of all, and only past
-labels that a published reward model has learnt from: those of a job that failed, was cancelled, or came to no
-better reward model are new to the next job again.
+labels of which a published reward model has learnt, all or as many as a snapshot draws: those of a job that
+failed, was cancelled, or came to no better reward model are new to the next job again.
 """
 
 from collections.abc import Callable

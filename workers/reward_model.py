@@ -138,6 +138,12 @@ class RewardModel:
         assert self.peft is not None, "add or load a member first"
         return str(self.peft.active_adapter)
 
+    @property
+    def rank(self) -> int:
+        """Of the active member's adapter."""
+        assert self.peft is not None, "add or load a member first"
+        return cast(LoraConfig, self.peft.peft_config[self.active]).r
+
     @torch.no_grad()
     def shrink(self, name: str, share: float) -> None:
         """Let what a member adds to its style's reward be a share of what it was."""

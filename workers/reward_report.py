@@ -106,11 +106,12 @@ def measure(
 
 
 def accuracy(labels: Sequence[Label], logits: Floats) -> dict[str, Any]:
-    """Which share of the pairs is ordered as people did (95 % interval: Wilson's), and the thumbs' AUROC."""
+    """Which share of the pairs is ordered as people did (95 % interval: Wilson's), and the thumbs' AUROC.
+    Equal rewards are half right in both."""
     decided = [
         (said, label) for said, label in zip(logits.tolist(), labels, strict=True) if label.target != 0.5
     ]
-    won = [(said > 0) == (label.target > 0.5) for said, label in decided if label.kind == "comparison"]
+    won = [_ordered(said, label.target > 0.5) for said, label in decided if label.kind == "comparison"]
     thumbs = [(said, label.target > 0.5) for said, label in decided if label.kind == "thumb"]
     return {
         "pair_accuracy": sum(won) / len(won) if won else None,
@@ -119,6 +120,10 @@ def accuracy(labels: Sequence[Label], logits: Floats) -> dict[str, Any]:
         "thumb_auroc": auroc([said for said, _ in thumbs], [up for _, up in thumbs]),
         "thumbs": len(thumbs),
     }
+
+
+def _ordered(said: float, first: bool) -> float:
+    return 0.5 if said == 0 else float((said > 0) == first)
 
 
 def on_policy(labels: Sequence[Label], logits: Floats, policy: str | None) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from trl.trainer.reward_trainer import RewardTrainer
 from workers import objectives, style
 from workers.device import device
 from workers.labels import Label
-from workers.policy_model import assert_moved, assert_trainable, trainable_hash
+from workers.policy_model import assert_finite, assert_moved, assert_trainable, trainable_hash
 from workers.reward_model import Features, RewardModel, Texts, collate, forward
 from workers.stage import StageError
 from workers.style import Scale, StyleHead
@@ -74,16 +74,20 @@ def style_head(
         chance = np.random.default_rng(training.seed).exponential(size=len(labels))
     pair = np.array([float(len(replies) == 2) for replies in features])
     target = np.array([label.target for label in labels])
+    raters, rater = np.unique([label.rater for label in labels], return_inverse=True)
     told = style.Told(
         a=scale([replies[0].style for replies in features]),
         b=scale([replies[-1].style for replies in features]) * pair[:, None],
         target=(1 - training.smoothing) * target + training.smoothing / 2,
         weight=np.array([label.weight for label in labels]),
         pair=pair,
+        lead=np.array([label.margin for label in labels]) * (2 * target - 1) * pair,
+        rater=rater,
+        raters=len(raters),
     )
     spread = style.best_spread(told, [label.conversation for label in labels], training.seed)
-    weights = style.fit(replace(told, weight=chance * told.weight), spread)
-    return StyleHead(scale, weights[:-1].tolist())
+    fitted = style.fit(replace(told, weight=chance * told.weight), spread)
+    return StyleHead(scale, fitted.weights.tolist())
 
 
 def fit(
@@ -117,9 +121,10 @@ def fit(
         args=_arguments(training, folder),
     )
     loss = float(trainer.train().training_loss)
-    del peft.thumbs
     if not math.isfinite(loss):
         raise StageError("the reward model's loss is not finite: lower the learning rate")
+    assert_finite(peft)
+    del peft.thumbs
     assert_moved(before, trainable_hash(peft))
     return loss, thumbs.scale
 
@@ -236,6 +241,7 @@ def _arguments(training: Training, folder: Path) -> RewardConfig:
         train_sampling_strategy="sequential",
         max_grad_norm=1.0,
         logging_strategy="no",
+        logging_nan_inf_filter=False,  # else a NaN is told as the mean of the others
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -94,7 +94,9 @@ class WorkerSettings(ServingSettings):
         default=0.7, ge=0, le=1, description="λ of the credit for single tokens; 1: one advantage a reply"
     )
     optimise_epsilon: float = Field(
-        default=1.5, gt=0, description="How far a token's importance ratio may be from 1 and still count"
+        default=1.5,
+        gt=0,
+        description="How far from 1 a token's importance ratio may be and still be moved further away",
     )
     optimise_sft_weight: float = Field(
         default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"

@@ -1,7 +1,7 @@
 """Intervals and win rates from numbers that were counted. Pure; no torch, no I/O."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,34 @@ def length_matched_win_rate(
     no pair matches."""
     wins = [win for group in length_matched_wins(candidate, champion, tolerance) for win in group]
     return (float(np.mean(wins)) if wins else None, len(wins))
+
+
+def length_slope(sides: Iterable[Measured]) -> float:
+    """By how much a score rises with the logarithm of a reply's words, among the replies of one side to one
+    prompt: Σ(s - s̄)(l - l̄)/Σ(l - l̄)² over all of these groups. 0 where no group varies."""
+    above = below = 0.0
+    for group in (replies for side in sides for replies in side.values()):
+        scores, lengths = np.array([score for score, _ in group]), _log_words(group)
+        off = lengths - lengths.mean()
+        above += float(off @ (scores - scores.mean()))
+        below += float(off @ off)
+    return above / below if below > 0 else 0.0
+
+
+def without_length(side: Measured, slope: float) -> Measured:
+    """The scores less what is due to length by a `length_slope`."""
+    return {
+        prompt: [
+            (score - slope * float(length), words)
+            for (score, words), length in zip(group, _log_words(group), strict=True)
+        ]
+        for prompt, group in side.items()
+    }
+
+
+def _log_words(group: Sequence[tuple[float, int]]) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.maximum([words for _, words in group], 1))
+    return logs
 
 
 def bootstrap_interval(

@@ -60,7 +60,7 @@ class AiFeedback:
 
 
 class Held(Exception):
-    """The first round could not move the policy within its bounds; the message says which."""
+    """The first round left the policy where it was; the message says why."""
 
 
 def snapshot_feedback(kitchen: Kitchen) -> Finished:

@@ -10,15 +10,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from workers.folds import folds, units
+from workers.thumb_scale import OFFSET_SPREAD
 
 Matrix = NDArray[np.float64]
 
@@ -130,41 +131,63 @@ def read_style(directory: Path, name: str) -> StyleHead | None:
 class Told:
     """Labels as numbers. `a`, `b`: (labels, features) of the first and of the second reply, zeros where there
     is none; `target`: P(first better), or of a thumb up; `weight` ≥ 0; `pair`: 1 for comparisons, 0 for
-    thumbs."""
+    thumbs; `lead`: by how much the first is better, m·(2p - 1) as in `objectives.bradley_terry`; `rater`: the
+    thumbs' raters as numbers below `raters`, of comparisons any."""
 
     a: Matrix
     b: Matrix
     target: Matrix
     weight: Matrix
     pair: Matrix
+    lead: Matrix
+    rater: NDArray[np.int64]
+    raters: int
 
     def only(self, rows: NDArray[np.bool_]) -> "Told":
-        return Told(self.a[rows], self.b[rows], self.target[rows], self.weight[rows], self.pair[rows])
+        columns = ("a", "b", "target", "weight", "pair", "lead", "rater")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
-    def loss(self, w: Matrix) -> float:
-        """Mean cross-entropy in nats: Σ weight·CE(target, s(w·(a - b) + c·(1 - pair))) / Σ weight, s the
-        sigmoid and c the last of `w`."""
-        logits = (self.a - self.b) @ w[:-1] + w[-1] * (1 - self.pair)
+    def logits(self, fitted: "Fitted") -> Matrix:
+        """w·(a - b) - lead of a comparison, w·a + c + u of its rater of a thumb, (labels,)."""
+        given: Matrix = (self.a - self.b) @ fitted.weights - self.lead
+        if not self.raters:
+            return given + (1 - self.pair) * fitted.bias
+        return given + (1 - self.pair) * (fitted.bias + fitted.offsets[self.rater])
+
+    def loss(self, fitted: "Fitted") -> float:
+        """Mean cross-entropy in nats: Σ weight·CE(target, s(logits)) / Σ weight, s the sigmoid."""
+        logits = self.logits(fitted)
         loss = self.target * np.logaddexp(0, -logits) + (1 - self.target) * np.logaddexp(0, logits)
         return float(self.weight @ loss) / max(float(self.weight.sum()), 1e-9)
 
 
-def fit(told: Told, spread: float) -> Matrix:
-    """w, and last the thumbs' bias c, that minimise the mean loss + |w|² / (2·labels·spread²): a Gaussian
-    prior of standard deviation `spread`, logits. Convex, so the answer does not depend on a start."""
-    x = told.a - told.b
+class Fitted(NamedTuple):
+    """w, the thumbs' bias c, and each rater's offset u from it: lenient raters' thumbs up are no style's."""
+
+    weights: Matrix
+    bias: float
+    offsets: Matrix
+
+
+def fit(told: Told, spread: float) -> Fitted:
+    """What minimises the mean loss + (|w|² / spread² + |u|² / OFFSET_SPREAD²) / (2·labels): Gaussian priors
+    of these standard deviations, logits. Convex, so the answer does not depend on a start."""
+    x, thumb, size = told.a - told.b, 1 - told.pair, told.a.shape[1]
     share = told.weight / max(float(told.weight.sum()), 1e-9)
-    ridge = 1 / (2 * max(len(x), 1) * spread**2)
+    prior = np.repeat([spread**-2, 0, OFFSET_SPREAD**-2], [size, 1, told.raters]) / max(len(x), 1)
+
+    def taken(w: Matrix) -> Fitted:
+        return Fitted(w[:size], float(w[size]), w[size + 1 :])
 
     def objective(w: Matrix) -> tuple[float, Matrix]:
-        logits = x @ w[:-1] + w[-1] * (1 - told.pair)
-        error = share * (1 / (1 + np.exp(-logits)) - told.target)
-        slope = np.append(x.T @ error + 2 * ridge * w[:-1], ((1 - told.pair) * error).sum())
-        return told.loss(w) + float(ridge * w[:-1] @ w[:-1]), slope
+        error = share * (1 / (1 + np.exp(-told.logits(taken(w)))) - told.target)
+        each = np.bincount(told.rater, thumb * error, told.raters)[: told.raters]
+        slope = np.concatenate([x.T @ error, [thumb @ error], each]) + prior * w
+        return told.loss(taken(w)) + float(prior @ w**2) / 2, slope
 
-    start = np.zeros(x.shape[1] + 1)
-    found: Matrix = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
-    return found
+    start = np.zeros(len(prior))
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return taken(found.x)
 
 
 def best_spread(

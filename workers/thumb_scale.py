@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 THUMBS = "thumbs.json"  # in a reward directory
+OFFSET_SPREAD = 1.0  # logits; standard deviation of the raters' offsets
 
 
 @dataclass(frozen=True)

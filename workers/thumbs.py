@@ -13,10 +13,9 @@ from torch.nn.functional import softplus
 
 from workers import objectives
 from workers.labels import Label
-from workers.thumb_scale import ThumbScale
+from workers.thumb_scale import OFFSET_SPREAD, ThumbScale
 
-OFFSET_SPREAD = 1.0  # logits; standard deviation of the raters' offsets
-SCALE_SPREAD = 0.5  # and of log a
+SCALE_SPREAD = 0.5  # standard deviation of log a
 
 
 class Thumbs(nn.Module):

@@ -58,7 +58,7 @@ def test_a_worse_canary_fails_on_what_raters_say(worse, rules, stack, api):
     eventually(lambda: api.get("/v1/release").json()["trial"] is None, 60)
     failed = last_of(api, "canary.fail")
     assert (failed["who"], failed["before"]["version"]) == ("release control", worse)
-    assert "worse" in failed["why"] or "challenger" in failed["why"]
+    assert failed["why"].startswith("Raters find the challenger worse.")
     assert api.get("/v1/policies").json()["champion"] == champion
 
 
@@ -70,4 +70,5 @@ def test_harm_after_a_promotion_is_rolled_back_without_a_person(worse, rules, st
     eventually(lambda: api.get("/v1/policies").json()["champion"] == before, 60)
     back = last_of(api, "policy.rollback")
     assert (back["who"], back["before"], back["after"]) == ("release control", worse, before)
+    assert back["why"].startswith("Raters find the challenger worse.")
     assert api.get("/v1/release").json()["trial"] is None

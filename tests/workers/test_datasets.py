@@ -1,5 +1,6 @@
-from feedback.types import ImportedPrompt
-from workers.datasets import asked_in_holdout, for_judge, only_on_their_side, prompts_of, split
+from feedback.reader import Said
+from feedback.types import Comparison, Completion, ImportedPrompt, Rating, Thumb, Winner
+from workers.datasets import asked_in_holdout, for_judge, labels_of, only_on_their_side, prompts_of, split
 from workers.labels import Label, Prompt
 
 
@@ -27,3 +28,28 @@ def test_a_prompt_of_both_sides_is_held_out_whoever_asks_it():
     for names in ((learnt, held), (held, learnt)):
         imported = [ImportedPrompt(messages=messages("x"), conversation=name, created=0.0) for name in names]
         assert [(p.conversation, p.holdout) for p in prompts_of([], 0.5, imported)] == [(held, True)]
+
+
+def test_an_empty_reply_can_be_disliked_and_lose():
+    def completion(reply: str | None) -> Completion:
+        return Completion(
+            id=f"chatcmpl-{reply}",
+            policy="policy-v0",
+            messages=[{"role": "user", "content": "Hello?"}],
+            reply=reply,
+            finish_reason="stop",
+            key_id="k",
+            conversation="c",
+            created=1.0,
+            duration=1.0,
+        )
+
+    rating = Rating(completion_id="x", rater="ann", rating=Thumb.down, created=1.0, correction="Hi!")
+    choice = Comparison(pair_id="p", rater="ann", winner=Winner.b, created=1.0)
+    found = labels_of([Said(rating, completion("")), Said(choice, completion(""), completion("Hi."))])
+    assert [(row.kind, row.a, row.b, row.target) for row in found] == [
+        ("thumb", "", None, 0.0),
+        ("comparison", "Hi!", "", 1.0),
+        ("comparison", "", "Hi.", 0.0),
+    ]
+    assert labels_of([Said(rating, completion(None))]) == []

@@ -157,6 +157,33 @@ def test_a_label_weighs_what_it_weighs():
     assert found.longer == pytest.approx(3 / 13)
 
 
+def test_thumbs_that_say_nothing_of_length_seldom_seem_to():
+    """At a confidence of 80 %; each thumb as if it were one of all would seem to in half of the draws."""
+    dice, seemed = np.random.default_rng(5), 0
+    for _ in range(200):
+        thumbs = [thumb("w " * int(dice.integers(1, 60)), number < 32, number) for number in range(64)]
+        found = length_taste(thumbs, RULER)
+        assert found is not None
+        seemed += not found.interval[0] <= 0.5 <= found.interval[1]
+    assert RULER.confidence == 0.8
+    assert 20 <= seemed <= 56
+
+
+def test_replies_that_are_all_a_little_longer_win_nothing_by_that():
+    """The judge pays for length alone, and all pairs are of like length within the tolerance."""
+    dice = np.random.default_rng(6)
+
+    def written(usual: float, first: int) -> Side:
+        counts = [int(usual * dice.uniform(0.9, 1.1)) for _ in range(120)]
+        texts = [words(count, first + number) for number, count in enumerate(counts)]
+        return side(texts, [float(count) for count in counts], k=3)
+
+    evidence, figures = weigh(written(48, 0), written(40, 500), FINE, GOOD_JUDGE, None, RULER)
+    assert figures["win_rate"] > 0.9
+    assert evidence.matched is not None
+    assert not judge_candidate(evidence, Limits()).accepted
+
+
 def test_thumbs_of_many_lengths_vote_as_pair_by_pair_and_soon():
     dice = np.random.default_rng(0)
     thumbs = [thumb("w " * int(dice.integers(0, 9)), bool(dice.integers(2)), number) for number in range(200)]

@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -562,9 +563,81 @@ def test_the_probe_holds_the_log_probabilities_of_the_adapter_that_was_written(r
 
 
 @pytest.mark.parametrize("method", ON_SAMPLES)
-def test_equal_rewards_are_nothing_to_learn_from(method, run, scored):
-    with pytest.raises(StageError, match=r"differ in reward|of different reward"):
-        run("o", method, scored(lambda kind: 1.0), plain_weight=0.5)
+def test_equal_rewards_are_nothing_to_learn_from_and_leave_the_policy_as_it_is(
+    method, run, scored, tiny_model
+):
+    metrics, folder = run("o", method, scored(lambda kind: 1.0), plain_weight=0.5)
+    assert re.search(r"differ in reward|of different reward", metrics["held"])
+    assert metrics["hash_before"] == metrics["hash_after"]
+    assert kindness(tiny_model, folder / "adapter") == pytest.approx(kindness(tiny_model), abs=0.01)
+    assert json.loads((folder / "probe.json").read_text()), "a later round goes on with what there is"
+
+
+def test_prompts_that_earlier_jobs_gave_fewer_replies_are_dropped_and_counted(run, scored, tmp_path):
+    """Of eight prompts three are of this round, with two replies each; three had four and two had one."""
+    rows = [
+        (replace(sample, fresh=sample.prompt_id < 3), score)
+        for number, (sample, score) in enumerate(read_scores(scored()))
+        if number % 4 < (2 if sample.prompt_id < 3 else 4 if sample.prompt_id < 6 else 1)
+    ]
+    write_scores(tmp_path / "scores.parquet", *zip(*rows, strict=True))
+    metrics, _ = run("o", "grpo", tmp_path / "scores.parquet")
+    assert (metrics["groups"], metrics["k"], metrics["dropped"]) == (6, 2, 2)
+
+
+def test_a_step_whose_loss_is_no_number_is_an_error(run, scored, monkeypatch):
+    """Its gradient may be one, so that nothing else shows it; a trainer reports the other steps' mean."""
+
+    class Once:
+        losses = iter([0.0, float("nan")])
+
+        def loss(self, model):
+            trained = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+            return 0.0 * trained.sum() + next(self.losses, 0.0)
+
+    monkeypatch.setattr(optimise, "asides", lambda work: ([Once()], None, {}))
+    with pytest.raises(StageError, match="loss is not finite"):
+        run("o", "grpo", scored())
+
+
+def test_a_step_that_leaves_no_number_is_not_told_as_one_that_was_too_long(run, scored, monkeypatch):
+    def broken(*given):
+        model = load_policy(*given)
+        trained = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+        trained.register_hook(lambda gradient: gradient * float("nan"))
+        return model
+
+    monkeypatch.setattr(round_, "load_policy", broken)
+    with pytest.raises(StageError, match="is not finite after training"):
+        run("o", "best_of_n", scored(), epochs=1)
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_tokens_that_have_become_far_likelier_teach_nothing_be_they_good_or_bad(
+    method, run, scored, tmp_path
+):
+    """As if an ancestor that hardly said any of them had sampled; PPO's clip bounds none of a bad reply."""
+    rows = read_scores(scored())
+    samples = [replace(row, logprobs=[logprob - 2 for logprob in row.logprobs]) for row, _ in rows]
+    write_scores(tmp_path / "scores.parquet", samples, [score for _, score in rows])
+    with pytest.raises(StageError, match="no-op"):
+        run("o", method, tmp_path / "scores.parquet", beta=0.0)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_replies_that_ended_at_once_are_learnt_from_on_either_side(method, run, scored, tmp_path):
+    """Beside them some are said well of, so that they are learnt by heart too."""
+    rows = [
+        Label("comparison", HI, *(("", "bad") if n % 2 else ("good", "")), 1.0, conversation="c1")
+        if n % 4 < 2
+        else Label("thumb", HI, "" if n % 8 < 4 else "good", None, float(n % 2), conversation="c1")
+        for n in range(32)
+    ]
+    write_labels(tmp_path / "t.parquet", rows)
+    metrics, _ = run("o", method, scored(), labels=tmp_path / "t.parquet", epochs=1, sft_weight=1.0)
+    assert metrics["pairs" if method == "dpo" else "thumbs"] == 16
+    assert metrics["rated"] == 24
+    assert 0 < metrics["grad_norm"] < float("inf")
 
 
 def test_an_update_that_changes_nothing_is_an_error(run, scored):
@@ -583,6 +656,28 @@ def test_kl_holds_the_policy_near_the_base(run, scored, tiny_model):
     _, free = run("free", "online_dpo", scores, beta=0.01, epochs=4)
     _, held = run("held", "online_dpo", scores, beta=5.0, epochs=4)
     assert kindness(tiny_model, held / "adapter") < kindness(tiny_model, free / "adapter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_a_greater_beta_ends_a_policy_gradient_nearer_to_the_base(method, run, scored, tiny_model, tmp_path):
+    """Of a policy that has moved: what it says more often than the base costs it."""
+    scores = scored()
+    _, moved = run("moved", "grpo", scores)
+    rows = read_scores(scores)
+    prompts, texts = zip(*((row.prompt_token_ids, row.token_ids) for row, _ in rows), strict=True)
+    policy = load_policy(tiny_model, moved / "adapter", 4, TARGETS)
+    said = reply_logprobs(policy, prompts, texts, 256)
+    samples = [replace(row, logprobs=new.tolist()) for (row, _), new in zip(rows, said, strict=True)]
+    write_scores(tmp_path / "scores.parquet", samples, [score for _, score in rows])
+    given = {"init": moved / "adapter", "learning_rate": SHORT_STEPS}
+    free, far = run("free", method, tmp_path / "scores.parquet", beta=0.0, **given)
+    held, near = run("held", method, tmp_path / "scores.parquet", beta=5.0, **given)
+    assert held["kl_base"] < free["kl_base"]
+    base = kindness(tiny_model)
+    assert abs(kindness(tiny_model, near / "adapter") - base) < abs(
+        kindness(tiny_model, far / "adapter") - base
+    )
 
 
 def test_a_frozen_adapter_is_refused(tiny_model):

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from workers.policy_objectives import grpo_advantages, kl_k2, kl_k3, rloo_advantages, rloo_loss
+from workers.policy_objectives import (
+    grpo_advantages,
+    kl_k2,
+    kl_k3,
+    kl_weighted,
+    rloo_advantages,
+    rloo_loss,
+)
 
 
 def test_rloo_loss_has_the_gradient_that_finite_differences_give():
@@ -44,6 +51,29 @@ def test_a_token_that_moved_far_enough_in_the_right_direction_is_left_alone():
     rloo_loss(logps, torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1), 0.2, 1.0).backward()
     assert logps.grad is not None
     assert logps.grad.item() == 0
+
+
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+@pytest.mark.parametrize(("ratio", "bounded"), [(9.0, True), (2.4, False)])
+def test_no_token_counts_more_than_the_clip_allows_whatever_its_advantage(advantage, ratio, bounded):
+    """At ε = 1.5; PPO's clip would leave a bad token nine times its gradient."""
+    logps = torch.tensor([[0.0]], requires_grad=True)
+    old = -torch.tensor([[ratio]]).log()
+    rloo_loss(logps, old, torch.tensor([advantage]), torch.ones(1, 1), 1.5, 1.0).backward()
+    assert logps.grad is not None
+    assert logps.grad.item() == pytest.approx(0.0 if bounded else -advantage * ratio)
+
+
+def test_kl_weighted_is_the_kl_of_one_policy_by_tokens_of_another():
+    """Of four tokens that another said, each as often as it says it, the mean is a sum over all tokens."""
+    policy, base = torch.tensor([0.2, 0.5, 0.3]), torch.tensor([0.6, 0.1, 0.3])
+    wrote, said = torch.tensor([0.5, 0.25, 0.25]), torch.tensor([0, 0, 1, 2])
+    direct = float((policy * (policy / base).log()).sum())
+    found = kl_weighted((policy / base).log()[said], (policy / wrote).log()[said])
+    assert float(found) == pytest.approx(direct, rel=1e-5)
+    assert float(kl_weighted(torch.zeros(3), torch.randn(3))) == 0
+    near = kl_weighted((policy / base).log()[said], torch.zeros(4))
+    assert float(near) == pytest.approx(float((policy / base).log()[said].mean())), "it wrote them itself"
 
 
 def test_k2_is_k3_where_both_are_near_and_leads_back_from_either_side():

@@ -94,6 +94,12 @@ def test_ties_count_for_the_loss_and_not_for_the_accuracy():
     assert sum(row["count"] for row in figures["reliability"]) == 3
 
 
+@pytest.mark.parametrize("target", [1.0, 0.0])
+def test_equal_rewards_are_half_right_whoever_won(target):
+    _, figures = measure([pair("x", "x", target), pair("x", "y", target)], array(0.0, 2 * target - 1), 0.0)
+    assert (figures["pairs"], figures["pair_accuracy"]) == (2, 0.75)
+
+
 def test_losses_are_weighed_and_shares_count_each_label_once():
     rows = [thumb("x", True, weight=3.0), thumb("y", True, weight=1.0)]
     _, figures = measure(rows, array(0.0, 100.0), 0.0)
@@ -146,5 +152,5 @@ def test_a_taste_for_some_length_is_found_by_length_alone(best):
 
 def test_length_says_nothing_where_it_does_not_matter():
     found = length_only(labels(60, seed=1), labels(60, seed=2))
-    assert found["pair_accuracy"] == pytest.approx(0.5, abs=0.5)
+    assert found["pair_accuracy"] == 0.5, "all are of one length"
     assert found["thumb_auroc"] == 0.5

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from tests.workers.test_train_reward import labels
+from workers import objectives
 from workers.labels import Label
 from workers.policy_model import trainable_hash
 from workers.reward_model import Features, RewardModel, Texts
 from workers.reward_trainer import (
+    LabelTrainer,
     Training,
     batches,
     fit,
@@ -17,6 +19,7 @@ from workers.reward_trainer import (
     label_losses,
     style_head,
 )
+from workers.stage import StageError
 from workers.style import NAMES, Scale, Told, best_spread
 from workers.style import fit as fit_style
 from workers.thumb_scale import ThumbScale
@@ -35,6 +38,21 @@ TRAINING = Training(
 
 def with_rater(rater: str, row: Label) -> Label:
     return Label(**{**vars(row), "rater": rater})
+
+
+def without_offsets(thumbs: Thumbs, r: torch.Tensor, y: torch.Tensor, raters: torch.Tensor, smoothing: float):
+    return objectives.thumb_logistic(r, y, thumbs.a, thumbs.b, 0.0 * thumbs.u[raters], smoothing)
+
+
+def fit_anew(tiny_model, folder, rows, prepare=lambda model: None, **training):
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("member-0", 8)
+    prepare(model)
+    texts = Texts(tiny_model, 64, 64)
+    features = label_features(model, texts, rows)
+    given = replace(TRAINING, **training)
+    return fit(model, rows, features, ThumbScale(), given, folder, texts.tokenizer)
 
 
 def test_label_losses_pair_each_comparison_with_its_own_second_reply(tiny_model):
@@ -93,9 +111,12 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
         target=0.025 + 0.95 * np.array([label.target for label in told]),
         weight=np.array([label.weight for label in told]),
         pair=np.array(pair, dtype=float),
+        lead=np.array([label.margin * (2 * label.target - 1) for label in told]) * pair,
+        rater=np.unique([label.rater for label in told], return_inverse=True)[1],
+        raters=len({label.rater for label in told}),
     )
     spread = best_spread(alike, [label.conversation for label in told], TRAINING.seed)
-    expected = fit_style(alike, spread)[:-1]
+    expected = fit_style(alike, spread).weights
     judge, *members = (
         style_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights
         for one_of_many, seed in ((False, 0), (True, 0), (True, 1))
@@ -106,14 +127,18 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
     assert members[0] != pytest.approx(members[1], rel=0.01)
 
 
-def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path):
-    """Ann likes all that she gets, and she got what is bad; comparisons say what is good."""
-    told = labels(64, seed=1)
-    pairs = [with_rater("bob", row) for row in told if row.kind == "comparison"]
-    bad = [row for row in labels(120, seed=2) if row.kind == "thumb" and row.target == 0.0]
-    ann = [with_rater("ann", Label(**{**vars(row), "target": 1.0})) for row in bad]
-    kind = [with_rater("bob", row) for row in told if row.kind == "thumb"]
-    rows = [*pairs, *ann, *kind]
+@pytest.mark.parametrize("known", [True, False])
+def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path, monkeypatch, known):
+    """Ann likes all that she gets, and she got what is bad; Bob likes half of what is good and nothing else.
+    Were it not `known` who said what, what is bad would seem liked better."""
+    honest = [row for row in labels(160, seed=1) if row.kind == "thumb"]
+    good, bad = ([row for row in honest if row.target == side] for side in (1.0, 0.0))
+    bob = [with_rater("bob", replace(row, target=float(n % 2))) for n, row in enumerate(good)]
+    bob += [with_rater("bob", row) for row in bad[:10]]
+    ann = [with_rater("ann", replace(row, target=1.0)) for row in bad[10:]]
+    rows = [*bob, *ann]
+    if not known:
+        monkeypatch.setattr(Thumbs, "loss", without_offsets)
     torch.manual_seed(0)
     model = RewardModel(tiny_model, 1.0, 2)
     model.add("member-0", 8)
@@ -130,8 +155,29 @@ def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path):
         texts.of_reply([{"role": "user", "content": "hi"}], words, "stop")
         for words in ("good nice", "bad rude")
     )
-    good, rude = model.score(model.features([kind_words, bad_words]), "member-0").tolist()
-    assert good > rude
+    kind, rude = model.score(model.features([kind_words, bad_words]), "member-0").tolist()
+    assert (kind > rude) is known
+
+
+def test_a_step_whose_loss_is_no_number_is_an_error(tiny_model, tmp_path, monkeypatch):
+    """Its gradient may be one, so that nothing else shows it; a trainer reports the other steps' mean."""
+    extra, compute = iter([0.0, float("nan")]), LabelTrainer.compute_loss
+    monkeypatch.setattr(
+        LabelTrainer, "compute_loss", lambda *given, **named: compute(*given, **named) + next(extra, 0.0)
+    )
+    with pytest.raises(StageError, match="loss is not finite"):
+        fit_anew(tiny_model, tmp_path, labels(64, seed=1))
+
+
+def test_a_member_that_is_no_number_is_an_error(tiny_model, tmp_path):
+    """After the last step no loss tells."""
+
+    def broken(model: RewardModel) -> None:
+        trained = next(parameter for parameter in model.peft.parameters() if parameter.requires_grad)
+        trained.register_hook(lambda gradient: gradient * float("nan"))
+
+    with pytest.raises(StageError, match="is not finite after training"):
+        fit_anew(tiny_model, tmp_path, labels(8, seed=1), broken, epochs=1.0)
 
 
 def test_thumbs_are_trained_beside_the_adapter(tiny_model, tmp_path):

@@ -178,6 +178,24 @@ def test_each_snapshot_leaves_a_mark_to_draw_the_past_by(client, redis, take):
     assert redis.zrange("tw:marks", 0, -1, withscores=True) == [(metrics["cursor"], 1.0)]
 
 
+def test_of_very_much_that_is_new_some_is_read_and_the_rest_is_told(client, take, monkeypatch):
+    for number in range(12):
+        rate(client, ask(client, f"question {number}"))
+    looked_up = []
+    standing = FeedbackReader.standing
+    monkeypatch.setattr(
+        FeedbackReader,
+        "standing",
+        lambda self, places: looked_up.append(len(places)) or standing(self, places),
+    )
+    metrics, train, holdout, _ = take("s", max_labels=2)
+    assert looked_up[0] == 8
+    assert len(train) == 2
+    assert metrics["new_left_out"] == 12 - len(holdout) - 2
+    metrics, train, holdout, _ = take("again", metrics["cursor"], replay=100, max_labels=100)
+    assert (len(train) + len(holdout), metrics["new_left_out"]) == (12, 0)
+
+
 @pytest.mark.slow
 def test_what_is_learnt_from_is_bounded_before_it_is_weighed_and_keeps_room_for_the_past(client, take):
     for number in range(12):

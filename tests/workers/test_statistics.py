@@ -7,10 +7,12 @@ from workers.statistics import (
     bootstrap_interval,
     length_matched_win_rate,
     length_matched_wins,
+    length_slope,
     mantel_haenszel,
     share_interval,
     wilson_interval,
     win_probabilities,
+    without_length,
 )
 
 
@@ -63,6 +65,15 @@ def test_length_matching_keeps_only_pairs_of_like_length():
     assert length_matched_win_rate(candidate, champion) == (1.0, 1)
     assert length_matched_win_rate({0: [(1.0, 1)]}, {0: [(1.0, 100)]}) == (None, 0)
     assert length_matched_wins(candidate, champion, tolerance=0.5) == [[1.0, 0.0]]
+
+
+def test_what_length_is_worth_is_taken_off():
+    sides = [{0: [(2 * math.log(n) + base, n) for n in (5, 10, 30)], 1: [(7.0, 9)]} for base in (1.0, 4.0)]
+    assert length_slope(sides) == pytest.approx(2)
+    level = without_length(sides[0], 2)
+    assert [score for score, _ in level[0]] == pytest.approx([1.0] * 3)
+    assert [words for _, words in level[0]] == [5, 10, 30]
+    assert length_slope([{0: [(1.0, 0), (2.0, 0)]}]) == 0.0, "nothing varies, an empty reply has a length"
 
 
 def test_mantel_haenszel_is_the_z_of_the_classic_table():

@@ -129,6 +129,43 @@ def test_members_and_their_judge_are_accepted_apart(train):
 
 
 @pytest.mark.slow
+def test_members_that_are_asked_for_later_begin_beside_the_live_ones(train, tiny_model):
+    first, folder = train("first", labels(64, seed=1), labels(24, seed=2), members=1, rank=4)
+    assert (first["members"], first["members_begun"], first["members_left_out"]) == (["member-0"], [], [])
+    more, wider = train("more", labels(64, seed=4), labels(24, seed=2), init=folder, members=3, epochs=4)
+    assert more["members_begun"] == ["member-1", "member-2"]
+    assert read_shape(wider).members == ["member-0", "member-1", "member-2"]
+    assert set(more["thumbs"]) == {"member-0", "member-1", "member-2", "judge", "warm"}
+    tokens = [[11, 11, 2], [15, 16, 2]]
+    samples = [Sample(0, [], "…", [1, 21, 3, 2, 1, 22], ids, [-1.0] * 3, "stop") for ids in tokens]
+    kind, rude = score_samples(tiny_model, wider, None, samples)
+    assert len(set(kind.tolist())) == 3, "each is one of its own"
+    assert (kind > rude).all()
+    fewer, narrow = train("fewer", labels(64, seed=5), labels(24, seed=2), init=wider, members=2)
+    assert (fewer["members_begun"], fewer["members_left_out"]) == ([], ["member-2"])
+    assert read_shape(narrow).members == fewer["members"]
+    assert sorted(path.name for path in narrow.iterdir() if path.is_dir()) == [
+        "judge", *fewer["members"], "plots", "warm"
+    ]  # fmt: skip
+    assert set(json.loads((narrow / "style.json").read_text())) == {"judge", *fewer["members"], "warm"}
+
+
+@pytest.mark.slow
+def test_members_that_were_asked_for_are_left_out_again_where_only_the_judge_is_better(train):
+    good, liars = labels(64, seed=1), labels(64, seed=1, right=0.0)
+    mixed = [liar if for_judge(row) else row for row, liar in zip(good, liars, strict=True)]
+    _, folder = train("first", mixed, labels(24, seed=2), members=1)
+    told_lies = [row if for_judge(row) else liar for row, liar in zip(good, liars, strict=True)]
+    again, newer = train("again", told_lies, labels(24, seed=2), init=folder, members=2)
+    assert (again["accepted"], again["judge_accepted"]) == (False, True)
+    assert again["holdout"] == again["previous"]
+    assert (again["members"], again["members_begun"]) == (["member-0"], ["member-1"])
+    assert read_shape(newer).members == ["member-0"]
+    assert not (newer / "member-1").exists()
+    assert "member-1" not in (newer / "style.json").read_text() + (newer / "thumbs.json").read_text()
+
+
+@pytest.mark.slow
 def test_a_judge_that_learnt_chance_is_left_with_its_style(train, tiny_model):
     """The members' labels say so, none of which it has seen; and one that learnt the truth is believed."""
     honest, dice = labels(160, seed=1), random.Random(5)

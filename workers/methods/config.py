@@ -33,8 +33,9 @@ PACES: dict[Method, Pace] = {
 class Config(StageConfig):
     """`learning_rate`, `beta`, `batch`, `max_kl_step`: None for the method's own, see `PACES`. `beta`: weight
     of the KL to the base (DPO's β, GRPO's weight of the KL in the loss, RLOO's penalty per nat). `batch`:
-    replies a step. `budget`: tokens in one pass of the model. `epsilon`: how far a token's importance ratio
-    may be from 1.
+    replies a step. `budget`: tokens in one pass of the model. `epsilon`: how far from 1 a token's importance
+    ratio may be and still be moved further away (PPO's clip; back it may be moved from farther, see
+    `policy_objectives.most_ratio`).
 
     `pairs`: pairs a prompt that online_dpo makes of its K replies. `people`: people's newest comparisons that
     it takes beside them, at most; they are pairs too, and more often right than those of a young reward

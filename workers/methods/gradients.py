@@ -14,9 +14,8 @@ from workers import policy_data, policy_objectives
 from workers.credit import deal_out, of_others, standing
 from workers.labels import Sample
 from workers.methods.config import Config
-from workers.methods.round import Made, Round
+from workers.methods.round import Made, NothingToLearn, Round
 from workers.policy_trainers import SampledGRPO, SampledRLOO
-from workers.stage import StageError
 from workers.style import looks
 
 
@@ -38,7 +37,7 @@ def rloo(work: Round) -> Made:
             **work.arguments(), **rollout_arguments(work.config, groups.count, k), beta=0.0
         ),  # the KL is in the advantages already
     )
-    return trainer, {"groups": groups.count, "k": k, **credit}
+    return trainer, groups.figures | credit
 
 
 def grpo(work: Round) -> Made:
@@ -57,10 +56,11 @@ def grpo(work: Round) -> Made:
             **rollout_arguments(work.config, groups.count, k),
             beta=work.config.pace.beta,
             epsilon=work.config.epsilon,
+            delta=policy_objectives.most_ratio(work.config.epsilon),
             loss_type="bnpo",
         ),
     )
-    return trainer, {"groups": groups.count, "k": k, **credit}
+    return trainer, groups.figures | credit
 
 
 def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
@@ -79,24 +79,30 @@ def rollout_arguments(config: Config, groups: int, k: int) -> dict[str, Any]:
 class Groups:
     """All replies, group by group, `k` in each. `batch`: as TRL's policy gradients want them, prompts padded
     left, completions right; `so_far`: as in Score; `states`: what the base sees before each of a reply's
-    tokens, (t, d), or (t, 0) where nobody looks."""
+    tokens, (t, d), or (t, 0) where nobody looks. `dropped`: prompts that were left out, as they have fewer
+    than k replies."""
 
     batch: dict[str, Tensor]
     samples: list[Sample]
     so_far: list[list[float]]
     states: list[Tensor]
     k: int
+    dropped: int
 
     @property
     def count(self) -> int:
         return len(self.samples) // self.k
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        return {"groups": self.count, "k": self.k, "dropped": self.dropped}
 
 
 def policy_batch(work: Round) -> Groups:
     groups, k = policy_data.full_groups(work.data)
     if all(len({work.data.rewards[row] for row in group}) == 1 for group in groups):
         # What is left are penalties and rounding, which `reach` would make much of.
-        raise StageError(f"no prompt has {k} replies that differ in reward: there is nothing to learn")
+        raise NothingToLearn(f"no prompt has {k} replies that differ in reward: there is nothing to learn")
     rows = [row for group in groups for row in group]
     samples = [work.data.samples[row] for row in rows]
     if work.config.credit_decay < 1:
@@ -125,6 +131,7 @@ def policy_batch(work: Round) -> Groups:
         [work.data.so_far[row] for row in rows],
         states,
         k,
+        len(policy_data.groups_of(work.data)) - len(groups),
     )
 
 

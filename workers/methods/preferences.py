@@ -8,7 +8,8 @@ from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 
 from workers import policy_data
-from workers.methods.round import Made, Round
+from workers.labels import newest
+from workers.methods.round import Made, NothingToLearn, Round
 from workers.packing import Reply
 from workers.policy_trainers import SampledDPO
 from workers.stage import StageError
@@ -18,7 +19,7 @@ def online_dpo(work: Round) -> Made:
     pairs = policy_data.best_and_worst(work.data, work.config.pairs)
     theirs = people_rows(work, work.config.people)
     if not pairs and not theirs:
-        raise StageError("no prompt has two replies of different reward: there is nothing to prefer")
+        raise NothingToLearn("no prompt has two replies of different reward: there is nothing to prefer")
     work.refer_to(sorted({row for pair in pairs for row in pair}))
     data = work.data
     rows = [
@@ -40,8 +41,7 @@ def people_rows(work: Round, count: int) -> list[dict[str, Any]]:
     if count == 0:
         return []
     choices = [label for label in work.labels if label.kind == "comparison" and label.target != 0.5]
-    newest = sorted(choices, key=lambda label: label.time)[-2 * count :]
-    found = policy_data.preferences(newest, work.tokens, work.config.seed)[-count:]
+    found = policy_data.preferences(newest(choices, count), work.tokens, work.config.seed)[-count:]
     base = work.base([reply for pair in found for reply in (pair.chosen, pair.rejected)])
     return [
         preference_row(pair.chosen, pair.rejected, base[2 * number], base[2 * number + 1])

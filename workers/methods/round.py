@@ -23,6 +23,10 @@ from workers.stage import Stage
 Made = tuple[Any, dict[str, Any]]  # a trainer, and figures for metrics.json
 
 
+class NothingToLearn(Exception):
+    """No two replies to a prompt differ in reward, so the policy stays as it is."""
+
+
 class Round:
     """What a method works with: the policy, the samples, and what people said."""
 
@@ -104,6 +108,7 @@ class Round:
             "warmup_steps": 0,
             "max_grad_norm": self.config.max_grad_norm,
             "logging_steps": 1,
+            "logging_nan_inf_filter": False,  # else a NaN is told as the mean of the others
             "save_strategy": "no",
             "report_to": "none",
             "disable_tqdm": True,

@@ -7,7 +7,7 @@ from trl.trainer.kto_config import KTOConfig
 from trl.trainer.sft_config import SFTConfig
 
 from workers import policy_data
-from workers.methods.round import Made, Round
+from workers.methods.round import Made, NothingToLearn, Round
 from workers.packing import IGNORED, Reply
 from workers.policy_trainers import SampledKTO, SampledSFT
 from workers.stage import StageError
@@ -68,7 +68,7 @@ def kto_weights(ups: int, downs: int) -> tuple[float, float]:
 def best_of_n(work: Round) -> Made:
     best = policy_data.best_of(work.data)
     if not best:
-        raise StageError("no prompt has two replies of different reward: none is the best")
+        raise NothingToLearn("no prompt has two replies of different reward: none is the best")
     rows = []
     for row in best:
         reply = work.reply(row)

@@ -10,7 +10,8 @@ the base on plain texts. The reference is always the base, never the last adapte
 with every cycle.
 
 How far the policy goes is measured on a few of the samples and on the reference texts all the while, and
-bounded (see `KeepNear`).
+bounded (see `KeepNear`). It stays where it is, and metrics.json says why (`held`), where even a small step
+leaves the bounds and where no rewards differ.
 """
 
 import math
@@ -26,7 +27,7 @@ from workers.holding import Held
 from workers.methods.config import Config
 from workers.methods.gradients import grpo, rloo
 from workers.methods.preferences import dpo, online_dpo
-from workers.methods.round import Made, Round
+from workers.methods.round import Made, NothingToLearn, Round
 from workers.methods.single import best_of_n, kto
 from workers.packing import install
 from workers.policy_model import assert_moved, assert_trainable, trainable_hash
@@ -49,26 +50,35 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     work = Round(config, stage)
     before = trainable_hash(work.model)
     stage.progress(1, 3, f"{config.method} on {len(work.data.samples)} replies")
-    trainer, figures = METHODS[config.method](work)
+    figures, why_held = learn(work, before)
+    stage.progress(2, 3, "writing the adapter")
+    work.model.save_pretrained(str(stage.path("adapter")))
+    write_json(stage.path("probe.json"), probe(work))
+    return figures | {
+        "method": config.method,
+        "held": why_held,
+        "replies": len(work.data.samples),
+        "earlier": sum(not sample.fresh for sample in work.data.samples),
+        "kl_base_before": kl_before(work),
+        "trainable": assert_trainable(work.model),
+        "hash_before": before,
+        "hash_after": trainable_hash(work.model),
+    }
+
+
+def learn(work: Round, before: str) -> tuple[dict[str, Any], str | None]:
+    """Figures of the training, and why the policy stayed where it was, if it did. `before`: its hash."""
+    try:
+        trainer, figures = METHODS[work.config.method](work)
+    except NothingToLearn as why:
+        return {}, str(why)
     guard, figures = _train(work, trainer, figures)
     if not math.isfinite(figures["loss"]):
         raise StageError("the policy's loss is not finite: lower the learning rate")
     after = trainable_hash(work.model)
     if not guard.cut:
         assert_moved(before, after)
-    stage.progress(2, 3, "writing the adapter")
-    work.model.save_pretrained(str(stage.path("adapter")))
-    write_json(stage.path("probe.json"), probe(work))
-    return figures | {
-        "method": config.method,
-        "held": held(config) if before == after else None,
-        "replies": len(work.data.samples),
-        "earlier": sum(not sample.fresh for sample in work.data.samples),
-        "kl_base_before": kl_before(work),
-        "trainable": assert_trainable(work.model),
-        "hash_before": before,
-        "hash_after": after,
-    }
+    return figures, held(work.config) if before == after else None
 
 
 class Told(TrainerCallback):

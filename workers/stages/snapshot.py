@@ -1,6 +1,7 @@
 """Feedback since the cursor and a replay sample of what came before → train, holdout and prompts. No torch.
 
-What it costs depends on what is new and on `replay`, not on how much was ever said. Labels come with
+What it costs depends on `max_labels` and on `replay`, not on how much was ever said: of more that is new, as
+after an import, some are drawn, and the others are among what later jobs replay from. Labels come with
 weights, so that no rater rules what is learnt, nor what is measured on (workers.weights). Weighed is what is
 trained on: when more is new than that, it is drawn from before, and what the judge learns from is weighed
 apart from what the others do.
@@ -10,10 +11,11 @@ apart from what the others do.
 Where Redis is, it reads from the environment, as every process does: an address can hold a password.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from feedback.reader import FeedbackReader
+from feedback.reader import FeedbackReader, Place
 from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import content_hash
@@ -32,6 +34,7 @@ from workers.stage import Stage, StageConfig, run, write_json
 from workers.weights import drawn, weigh, weigh_each
 
 MAX_HOLDOUT = 512  # held-out labels that are measured on: enough to tell, and bounded
+READ = 4  # times `max_labels`: what is new and read, at most; a third is the judge's, some are held out
 
 
 class Config(StageConfig):
@@ -55,8 +58,10 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     reader = FeedbackReader(redis)
     given = Stats(redis).labels()
     until = reader.cursor()
-    new = labels_of(reader.since(config.cursor, until))
-    stage.progress(1, 3, f"{len(new)} new labels")
+    places = reader.changed(config.cursor, until)
+    read = _some(places, READ * config.max_labels, config.seed)
+    new = labels_of(reader.standing(read).values())
+    stage.progress(1, 3, f"{len(places)} new labels")
     old = labels_of(reader.before(config.cursor, config.replay, config.seed))
     stage.progress(2, 3, f"{len(old)} older labels to replay")
     weighing = config.rater_cap, config.pair_share
@@ -65,7 +70,8 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     asked = asked_in_holdout([*new, *old], prompts, config.holdout)
     prompts = only_on_their_side(prompts, asked)
     (fresh, held), (past, past_held) = (split(labels, asked, config.holdout) for labels in (new, old))
-    train, weights = weigh_each(by_learner(_learnt(fresh, past, config)), *weighing)
+    chosen, unused = _learnt(fresh, past, config)
+    train, weights = weigh_each(by_learner(chosen), *weighing)
     holdout, _ = weigh(drawn([*held, *past_held], MAX_HOLDOUT, config.seed), *weighing)
     write_labels(stage.path("train.parquet"), train)
     write_labels(stage.path("holdout.parquet"), holdout)
@@ -75,6 +81,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "cursor": until,
         "labels_given": given,
         "new": len(new),
+        "new_left_out": len(places) - len(read) + unused,
         "replayed": len(old),
         "asked_in_holdout": len(new) + len(old) - sum(map(len, (fresh, held, past, past_held))),
         "train": len(train),
@@ -92,11 +99,20 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     return metrics
 
 
-def _learnt(new: Sequence[Label], old: Sequence[Label], config: Config) -> list[Label]:
-    """No more than `max_labels`: half of the room is for either, and what one does not need for the other."""
+def _learnt(new: Sequence[Label], old: Sequence[Label], config: Config) -> tuple[list[Label], int]:
+    """No more than `max_labels`: half of the room is for either, and what one does not need for the other;
+    and how many of the new are left out."""
     most = config.max_labels
     replayed = min(len(old), max(most // 2, most - len(new)))
-    return [*drawn(new, most - replayed, config.seed), *drawn(old, replayed, config.seed)]
+    taken = drawn(new, most - replayed, config.seed)
+    return [*taken, *drawn(old, replayed, config.seed)], len(new) - len(taken)
+
+
+def _some(places: Sequence[Place], count: int, seed: int) -> Sequence[Place]:
+    """At most `count` of them, evenly drawn, in their order."""
+    if len(places) <= count:
+        return places
+    return [places[row] for row in sorted(random.Random(seed).sample(range(len(places)), count))]
 
 
 def _content(labels: Sequence[Label]) -> str:

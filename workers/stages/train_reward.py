@@ -47,8 +47,9 @@ RELIABILITY = "plots/reliability.json"  # in the reward directory
 
 class Config(StageConfig):
     """`extra`: labels by AI, to train on only. `policy`: the version that answers now, on whose replies the
-    accuracy is reported too. `depth`: the share of the base's layers that are used, `upper`: how many of
-    those carry the adapter (both, as `members` and `rank`, only where there is no `init`, whose shape holds).
+    accuracy is reported too. `members`: as many of those of `init` go on, and what is missing begins afresh
+    beside them. `depth`: the share of the base's layers that are used, `upper`: how many of those carry the
+    adapter (both, as `rank`, only where there is no `init`, whose shape holds).
     `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
     weights hold for what is trained on. `confidence`: of the paired test. The others
     are those of workers.reward_trainer.Training.
@@ -80,7 +81,8 @@ class Config(StageConfig):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all adapters of a version are trained with; `labels` and `features` go together."""
+    """What all adapters of a version are trained with; `labels` and `features` go together. `names`: of the
+    members, and the judge; `warm`: those that go on from `init`."""
 
     config: Config
     stage: Stage
@@ -90,6 +92,7 @@ class Bench:
     model: RewardModel
     labels: list[Label]
     features: LabelFeatures
+    warm: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     if config.judge:
         share, thumbs[JUDGE] = shrink_judge(bench, thumbs[JUDGE])
     trained = time.monotonic()
-    new = measured(bench, held, bench.names, thumbs)
+    new = measured(bench, held, bench.shape.members, thumbs)
     choice = choose(config, reward_report.base_rate(train), held, new, old)
     version = finish(bench, held, keep(bench, choice, new, old))
     found = figures(config, train, held, version, old) | choice.as_dict()
@@ -169,6 +172,9 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         "ai_labels": len(extra),
         "train_loss": losses,
         "judge_share": share,
+        "members": version.holdout.members,
+        "members_begun": [name for name in bench.names if bench.warm and name not in bench.warm],
+        "members_left_out": [name for name in bench.warm if name not in bench.names],
         "thumbs": {name: asdict(scale) for name, scale in version.holdout.thumbs.items()},
         "seconds": {"reading": read - started, "training": trained - read},
     }
@@ -194,18 +200,25 @@ def by_ai(config: Config, holdout: Sequence[Label]) -> list[Label]:
 
 
 def set_up(config: Config, stage: Stage, labels: list[Label]) -> Bench:
-    shape = read_shape(config.init) if config.init is not None else shape_of(config)
+    live = None if config.init is None else read_shape(config.init)
+    shape = shape_of(config) if live is None else replace(live, members=member_names(config.members))
+    warm = () if live is None else with_judge(config, live.members)
     texts = Texts(config.base_model, shape.max_prompt, shape.max_reply)
     model = RewardModel(config.base_model, shape.depth, shape.upper)
-    names = shape.members + ([JUDGE] if config.judge else [])
+    names = with_judge(config, shape.members)
     stage.progress(0, len(names) + 1, f"reading {len(labels)} labels")
-    return Bench(config, stage, shape, names, texts, model, labels, label_features(model, texts, labels))
+    features = label_features(model, texts, labels)
+    return Bench(config, stage, shape, names, texts, model, labels, features, warm)
 
 
 def shape_of(config: Config) -> Shape:
     return Shape(
         member_names(config.members), config.depth, config.upper, config.max_prompt, config.max_reply
     )
+
+
+def with_judge(config: Config, members: list[str]) -> list[str]:
+    return members + ([JUDGE] if config.judge else [])
 
 
 def judged(bench: Bench) -> tuple[list[Label], LabelFeatures]:
@@ -226,35 +239,32 @@ def live(bench: Bench, held: Unseen) -> Measured | None:
     init = bench.config.init
     if init is None:
         return None
-    for name in bench.names:
+    for name in bench.warm:
         bench.model.load(name, init, trainable=True)
-    return measured(bench, held, bench.names, read_thumbs(init, bench.names))
+    return measured(bench, held, read_shape(init).members, read_thumbs(init, bench.warm))
 
 
-def measured(bench: Bench, held: Unseen, names: Sequence[str], thumbs: Mapping[str, ThumbScale]) -> Measured:
+def measured(bench: Bench, held: Unseen, members: list[str], thumbs: Mapping[str, ThumbScale]) -> Measured:
     """Of the judge's labels its members only."""
     return Measured(
-        scored(bench, held.features, names, thumbs),
-        scored(bench, held.judged_features, bench.shape.members, thumbs),
+        Version(members, scored(bench, held.features, with_judge(bench.config, members)), thumbs),
+        Version(members, scored(bench, held.judged_features, members), thumbs),
     )
 
 
-def scored(
-    bench: Bench, features: LabelFeatures, names: Sequence[str], thumbs: Mapping[str, ThumbScale]
-) -> Version:
+def scored(bench: Bench, features: LabelFeatures, names: Sequence[str]) -> dict[str, Floats]:
     replies = flat(features)
-    rewards = {name: bench.model.score(replies, name).double().numpy() for name in names}
-    return Version(bench.shape.members, rewards, thumbs)
+    return {name: bench.model.score(replies, name).double().numpy() for name in names}
 
 
 def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbScale]:
     """One member, or the judge, saved: the mean loss of the run, and what a thumb up takes."""
     config, start = bench.config, ThumbScale()
-    if config.init is None:
-        torch.manual_seed(config.seed + number)
-        bench.model.add(name, config.rank)
-    else:
+    if config.init is not None and name in bench.warm:
         start = read_thumbs(config.init, [name])[name]
+    else:
+        torch.manual_seed(config.seed + number)
+        bench.model.add(name, bench.model.rank if bench.warm else config.rank)
     bench.model.activate(name)
     rows = rows_of(name, bench.labels, config.judge)
     labels, features = (
@@ -307,7 +317,10 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
     """The new version with what is not accepted as it is in the live one; without either, the new one."""
     if old is None or not (choice.members.accepted or choice.judge):
         return new
-    kept = [name for name in bench.names if not (choice.judge if name == JUDGE else choice.members.accepted)]
+    members, judge = (new if accepted else old for accepted in (choice.members.accepted, choice.judge))
+    version = members.with_those_of(judge, [JUDGE])
+    names = version.holdout.rewards
+    kept = [name for name in names if not (choice.judge if name == JUDGE else choice.members.accepted)]
     init, folder = bench.config.init, bench.stage.path("reward")
     assert init is not None
     for name in kept:
@@ -317,23 +330,27 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
             bench.model.styles.pop(name, None)
         else:
             bench.model.styles[name] = head
-    return new.with_those_of(old, kept)
+    for name in bench.names:
+        if name not in names:
+            shutil.rmtree(folder / name)
+    return version
 
 
 def finish(bench: Bench, held: Unseen, version: Measured) -> Measured:
     """The whole version, saved: the members' average too, and what all adapters were built with."""
-    folder, members = bench.stage.path("reward"), bench.shape.members
+    folder, members = bench.stage.path("reward"), version.holdout.members
+    styles = {name: head for name, head in bench.model.styles.items() if name in version.holdout.rewards}
     warm.average(folder, members)
     bench.model.load(WARM, folder, trainable=False)
-    heads = [bench.model.styles[name] for name in members if name in bench.model.styles]
+    heads = [styles[name] for name in members if name in styles]
     if heads:
-        bench.model.styles[WARM] = mean_head(heads)
-    write_styles(folder, bench.model.styles)
+        bench.model.styles[WARM] = styles[WARM] = mean_head(heads)
+    write_styles(folder, styles)
     thumbs = version.holdout.thumbs
     scales = {WARM: mean_scale([thumbs[name] for name in members])}
-    bench.shape.write(folder)
+    replace(bench.shape, members=members).write(folder)
     write_thumbs(folder, {**thumbs, **scales})
-    averaged = scored(bench, held.features, [WARM], scales)
+    averaged = Version(members, scored(bench, held.features, [WARM]), scales)
     return replace(version, holdout=version.holdout.with_those_of(averaged, [WARM]))
 
 
@@ -368,14 +385,17 @@ def choose(config: Config, blind: float, held: Unseen, new: Measured, old: Measu
         )
         return reward_gate.paired_gain(now, before[0] if before else None, confidence)
 
-    def on_holdout(names: Sequence[str]) -> Callable[[Measured], Floats]:
-        return lambda version: version.holdout.logits(held.holdout, names)
+    def members(version: Measured) -> Floats:
+        return version.holdout.logits(held.holdout, version.holdout.members)
 
-    first, members = old is None, new.holdout.members
+    def judge(version: Measured) -> Floats:
+        return version.holdout.logits(held.holdout, [JUDGE])
+
+    first = old is None
     wide = gain([*held.holdout, *held.judged], lambda version: version.logits(held), config.confidence)
-    veto = gain(held.holdout, on_holdout(members), reward_gate.SURELY)
+    veto = gain(held.holdout, members, reward_gate.SURELY)
     verdict = reward_gate.judge_reward(wide, first, config.confidence, veto)
-    judges = gain(held.holdout, on_holdout([JUDGE]), config.confidence) if config.judge else None
+    judges = gain(held.holdout, judge, config.confidence) if config.judge else None
     follows = reward_gate.judge_follows(judges, first, verdict.accepted)
     return Choice(verdict, wide, follows, judges)
 
