@@ -4,6 +4,7 @@ FeedbackError
 ├── UnknownCompletion    no such completion, or it is not logged
 ├── UnknownPair          no such pair
 ├── ExpiredPair          it was there, but its time is over
+├── AnsweredPair         a blind pair whose versions have been shown: no choice of it is blind any more
 ├── NotComparable        two completions that cannot be compared with each other
 ├── NoRating             this rater has not rated this completion
 ├── NoBeginning          a stretch of time that has an end alone
@@ -28,6 +29,10 @@ class UnknownPair(FeedbackError):
 
 
 class ExpiredPair(FeedbackError):
+    pass
+
+
+class AnsweredPair(FeedbackError):
     pass
 
 

@@ -1,7 +1,8 @@
 """Where feedback lies in Redis. What changes it atomically stands in `scripts`. Redis 6.2 commands only.
 
 tw:completion:<id>      hash    policy, user, created, tag, messages (hash), body (JSON; not there until the
-                                reply ends), labels (ratings and answered pairs that it has now)
+                                reply ends), labels (ratings and answered pairs that it has now), tokens (of a
+                                side of a blind pair)
 tw:completions          stream  one entry per logged completion: id; imported replies are not among them
 tw:ratings:<id>         hash    rater → rating (JSON): the current state
 tw:pair:<id>            hash    body (JSON), tag (once it was answered)
@@ -33,8 +34,9 @@ tw:recount              hash    how far feedback from before these counters has 
     reason <kind> <policy> <reason> kind: up, down, chosen (of a pair), tie, both_bad
 
 A completion counts in its own hour and day once it is logged, as `rated` too, so that no response rate
-exceeds one; a thumb or a choice counts in those of when it was given. Imported replies count as a version of
-the name `import`.
+exceeds one; a thumb or a choice counts in those of when it was given. The tokens of a side of a blind pair
+count once somebody has chosen: next to both texts they would tell who wrote which. Imported replies count as
+a version of the name `import`.
 """
 
 PREFIX = "tw:"

@@ -86,21 +86,28 @@ local function choice(id, way, a, b, tag, label, by)
   if a ~= 'import' or b ~= 'import' then heard(label, day, by) end
 end
 
+-- Count a reply that has ended, and has so many labels. The tokens of a side of a blind pair are kept, and
+-- count while it has any: next to both texts they would tell who wrote which.
+local function ended(key, keys, policy, tokens, broken, blind, labels)
+  add(keys, 'of ' .. policy .. ' completions', 1)
+  if broken then add(keys, 'of ' .. policy .. ' broken', 1) end
+  if labels > 0 then add(keys, 'of ' .. policy .. ' rated', 1) end
+  if blind then redis.call('HSET', key, 'tokens', tokens) end
+  if labels > 0 or not blind then add(keys, 'of ' .. policy .. ' tokens', tokens) end
+end
+
 -- Count what an older gateway left of a completion.
 local function adopt(id, policy)
   local key = 'tw:completion:' .. id
   local body = redis.call('HGET', key, 'body')
   local reply = body and cjson.decode(body)
   local created = reply and reply.created or tonumber(redis.call('TIME')[1])
-  local keys = counters(created, '')
-  if reply and policy ~= 'import' then
-    add(keys, 'of ' .. policy .. ' completions', 1)
-    add(keys, 'of ' .. policy .. ' tokens', reply.completion_tokens)
-    if reply.finish_reason == cjson.null then add(keys, 'of ' .. policy .. ' broken', 1) end
-  end
   local found = redis.call('HVALS', 'tw:ratings:' .. id)
+  if reply and policy ~= 'import' then
+    local broken, blind = reply.finish_reason == cjson.null, type(reply.pair_id) == 'string'
+    ended(key, counters(created, ''), policy, reply.completion_tokens, broken, blind, #found)
+  end
   for _, rating in ipairs(found) do thumb(id, policy, '', cjson.decode(rating), 1) end
-  if #found > 0 and reply and policy ~= 'import' then add(keys, 'of ' .. policy .. ' rated', 1) end
   redis.call('HSET', key, 'created', string.format('%.17g', created), 'tag', '', 'labels', #found)
   return tostring(created), ''
 end
@@ -122,7 +129,9 @@ local function answered(id, policy, created, tag, by)
   redis.call('PERSIST', key)
   if policy == 'import' or redis.call('HEXISTS', key, 'body') == 0 then return end
   if by > 0 and labels == 1 or by < 0 and labels == 0 then
-    add(counters(tonumber(created), tag), 'of ' .. policy .. ' rated', by)
+    local keys, tokens = counters(tonumber(created), tag), redis.call('HGET', key, 'tokens')
+    add(keys, 'of ' .. policy .. ' rated', by)
+    if tokens then add(keys, 'of ' .. policy .. ' tokens', by * tokens) end
   end
 end
 
@@ -146,13 +155,13 @@ end
 """
 )
 
-# ARGV: per completion: id, policy, user, body, messages hash, created, tokens, broken (0 or 1), tag.
-# A batch that is sent again after a lost answer counts nothing twice.
+# ARGV: per completion: id, policy, user, body, messages hash, created, tokens, broken (0 or 1), tag, side of
+# a blind pair (0 or 1). A batch that is sent again after a lost answer counts nothing twice.
 LOG = (
     _COUNT
     + """
 local logged = 0
-for i = 1, #ARGV, 9 do
+for i = 1, #ARGV, 10 do
   local id, policy, created = ARGV[i], ARGV[i + 1], ARGV[i + 5]
   local key = 'tw:completion:' .. id
   local _, when, tag = known(id)
@@ -163,11 +172,8 @@ for i = 1, #ARGV, 9 do
     redis.call('HSET', key, 'body', ARGV[i + 3], 'messages', ARGV[i + 4])
     redis.call('PERSIST', key)
     redis.call('XADD', 'tw:completions', '*', 'id', id)
-    local keys = counters(tonumber(created), tag)
-    add(keys, 'of ' .. policy .. ' completions', 1)
-    add(keys, 'of ' .. policy .. ' tokens', ARGV[i + 6])
-    if ARGV[i + 7] == '1' then add(keys, 'of ' .. policy .. ' broken', 1) end
-    if tonumber(redis.call('HGET', key, 'labels') or 0) > 0 then add(keys, 'of ' .. policy .. ' rated', 1) end
+    local keys, labels = counters(tonumber(created), tag), tonumber(redis.call('HGET', key, 'labels') or 0)
+    ended(key, keys, policy, ARGV[i + 6], ARGV[i + 7] == '1', ARGV[i + 9] == '1', labels)
     logged = logged + 1
   end
 end
@@ -235,13 +241,20 @@ return before
 )
 
 # ARGV: pair id, rater, comparison (JSON), pair (JSON; stored where it is not there yet), blind or named,
-# policy a, policy b, completion a, completion b.
+# policy a, policy b, completion a, completion b. Returns 1, or 0 where it is blind, and somebody's choice has
+# shown its versions: then that one's winner stands, and nobody else chooses.
 COMPARE = (
     _COUNT
     + """
 local id, way, a, b = ARGV[1], ARGV[5], ARGV[6], ARGV[7]
 adopt_pair(id)
 local pair, key = 'tw:pair:' .. id, 'tw:comparisons:' .. id
+local before = redis.call('HGET', key, ARGV[2])
+local said = cjson.decode(ARGV[3])
+if way == 'blind' then
+  local other = before and cjson.decode(before).winner ~= said.winner
+  if other or not before and redis.call('HLEN', key) > 0 then return 0 end
+end
 if redis.call('EXISTS', pair) == 0 then redis.call('HSET', pair, 'body', ARGV[4]) end
 redis.call('PERSIST', pair)
 local tag = redis.call('HGET', pair, 'tag')
@@ -254,13 +267,12 @@ if not tag then
   tag = tag or ''
   redis.call('HSET', pair, 'tag', tag)
 end
-local before = redis.call('HGET', key, ARGV[2])
 if before then
   choice(id, way, a, b, tag, cjson.decode(before), -1)
 else
   redis.call('INCR', 'tw:labels')
 end
-choice(id, way, a, b, tag, cjson.decode(ARGV[3]), 1)
+choice(id, way, a, b, tag, said, 1)
 redis.call('HSET', key, ARGV[2], ARGV[3])
 redis.call('XADD', 'tw:events', '*', 'kind', 'comparison', 'body', ARGV[3])
 return 1

@@ -14,7 +14,7 @@ PREFIX = "THUMBWHEEL_"
 class FeedbackSettings(BaseSettings):
     """Read from `THUMBWHEEL_…` environment variables; frozen; an unknown one is refused by name."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Path = Field(
         default=Path(".thumbwheel"), description="Folder of all state: artifacts, jobs, logs, keys"

@@ -10,7 +10,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
 from feedback import layout, scripts
-from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
+from feedback.errors import AnsweredPair, ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
 from feedback.imports import Entry
 from feedback.redis import patiently
 from feedback.types import Comparison, Completion, Opened, Pair, Rating, Winner, content_hash, now, tag_of
@@ -63,6 +63,7 @@ class FeedbackStore:
                 str(completion.completion_tokens),
                 "0" if completion.finish_reason else "1",
                 tag_of(completion.metadata) or "",
+                "1" if completion.pair_id else "0",
             )
         if args:
             await self._log(args=args)
@@ -147,13 +148,22 @@ class FeedbackStore:
         return pair, Winner.a if chosen == pair.a else Winner.b
 
     async def compare(self, pair: Pair, comparison: Comparison) -> None:
-        """Store a comparison in place of this rater's last one on the same pair."""
+        """Store a comparison in place of this rater's last one on the same pair.
+
+        The answer to a blind pair shows its versions. So the first rater's winner stands, and only what goes
+        with it may change: anything else raises AnsweredPair.
+        """
         for side in (pair.a, pair.b):  # what it counts for is known once they are there
             await self._field(side, "policy")
         answer: list[str | bytes] = [pair.id, comparison.rater, comparison.to_json()]
         way = "named" if pair.expires is None else "blind"
         args = [*answer, pair.to_json(), way, pair.policy_a, pair.policy_b, pair.a, pair.b]
-        await patiently(lambda: self._durably(self._compare, args))
+        if not await patiently(lambda: self._durably(self._compare, args)):
+            raise AnsweredPair(
+                "The versions of this pair have been shown, and another choice would not be blind: the first "
+                "one stands. Ask for a new pair.",
+                "pair_id",
+            )
 
     async def known(self, completion_ids: Sequence[str]) -> set[str]:
         """Those that this store has."""

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import Field
+from pydantic import StringConstraints
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from feedback.caller import Caller, Role, caller_of, operator, viewer
 from feedback.store import FeedbackStore
-from feedback.types import Frozen, Identifier, Text
+from feedback.types import Frozen, Identifier
 from serving.audit import Action, Audit
 from serving.auth import Keys
 from serving.dispatch import Dispatcher
@@ -34,7 +34,7 @@ Lines = Annotated[int, Query(ge=1, le=2000)]
 Plot = Literal[
     "reward.png", "reward.json", "training.png", "training.json", "reliability.png", "reliability.json"
 ]
-Why = Annotated[Text, Field(min_length=1, max_length=1000)]
+Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 
 
 class JobRequest(Frozen):
@@ -44,10 +44,7 @@ class JobRequest(Frozen):
 
 
 class ReasonRequest(Frozen):
-    reason: Why | None = None
-
-
-NO_REASON = ReasonRequest()
+    reason: Why
 
 
 class RollbackRequest(Frozen):
@@ -57,12 +54,19 @@ class RollbackRequest(Frozen):
 
 class LearningRequest(Frozen):
     paused: bool
-    reason: Why | None = None
+    reason: Why
 
 
 class KeyRequest(Frozen):
     name: Identifier
     role: Literal["user", "viewer", "operator"] = "user"
+
+
+class RevokeRequest(Frozen):
+    reason: Why | None = None
+
+
+NO_REASON = RevokeRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ def _moves(router: APIRouter, control: Control) -> None:
     registry = control.registry
 
     @router.post("/policies/{version}/promote")
-    async def promote(version: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
+    async def promote(version: str, body: ReasonRequest, caller: Operator) -> dict[str, Any]:
         found = await run_in_threadpool(registry.policy, version)
         if (await run_in_threadpool(registry.aliases)).champion == version:
             raise Conflict(f"{version} is the champion already.")
@@ -207,9 +211,9 @@ def _jobs(router: APIRouter, control: Control) -> None:
         return {"object": "job.log", "id": job_id, **asdict(found)}
 
     @router.post("/jobs/{job_id}/cancel")
-    def cancel(job_id: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
+    def cancel(job_id: str, body: ReasonRequest, caller: Operator) -> dict[str, Any]:
         before = jobs.get(job_id).told()
-        job = jobs.cancel(job_id, body.reason or f"cancelled by {caller.name}")
+        job = jobs.cancel(job_id, body.reason)
         audit.write(Action(caller.name, "job.cancel", body.reason, before=before, after=job.told()))
         return job.as_dict()
 
@@ -241,7 +245,7 @@ def _keys(router: APIRouter, control: Control) -> None:
         return {"object": "key", **key.as_dict(), "key": text}
 
     @router.delete("/keys/{key_id}")
-    async def revoke(key_id: str, caller: Operator, body: ReasonRequest = NO_REASON) -> dict[str, Any]:
+    async def revoke(key_id: str, caller: Operator, body: RevokeRequest = NO_REASON) -> dict[str, Any]:
         if key_id == caller.key_id:
             raise Conflict("A key cannot revoke itself; use another operator's key.")
         key = await run_in_threadpool(keys.revoke, key_id, caller.name, body.reason)

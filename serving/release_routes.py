@@ -46,10 +46,6 @@ class CanaryRequest(Frozen):
     share: Share | None = None
 
 
-class AbortRequest(ReasonRequest):
-    reason: Why
-
-
 def release_router(control: Control) -> APIRouter:
     router = APIRouter(prefix="/v1")
     releases = control.releases
@@ -75,11 +71,11 @@ def release_router(control: Control) -> APIRouter:
         return await answer(begun)
 
     @router.post("/release/abort")
-    async def abort(body: AbortRequest, caller: Operator) -> dict[str, Any]:
+    async def abort(body: ReasonRequest, caller: Operator) -> dict[str, Any]:
         return await answer(await run_in_threadpool(releases.end, caller.name, body.reason))
 
     @router.post("/policies/{version}/drop")
-    async def drop(version: str, body: AbortRequest, caller: Operator) -> dict[str, Any]:
+    async def drop(version: str, body: ReasonRequest, caller: Operator) -> dict[str, Any]:
         return await answer(await run_in_threadpool(releases.drop, version, caller.name, body.reason))
 
     return router

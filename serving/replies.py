@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.caller import Forbidden
 from feedback.errors import (
+    AnsweredPair,
     ExpiredPair,
     FeedbackError,
     NoBeginning,
@@ -34,6 +35,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     UnknownCompletion: (404, "invalid_request_error", "completion_not_found"),
     UnknownPair: (404, "invalid_request_error", "pair_not_found"),
     ExpiredPair: (410, "invalid_request_error", "pair_expired"),
+    AnsweredPair: (409, "invalid_request_error", "pair_answered"),
     NotComparable: (400, "invalid_request_error", "not_comparable"),
     NoBeginning: (400, "invalid_request_error", "invalid_value"),
     NoRating: (404, "invalid_request_error", "rating_not_found"),

@@ -51,7 +51,7 @@ VERSIONS = (
 @dataclass(frozen=True, slots=True)
 class Crowd:
     """From `start` to `end` (Unix seconds), `thumbs` thumbs by `raters` people, `each` on a reply that is
-    rated at all; and a comparison for every fourth thumb."""
+    rated at all; and a comparison for every fourth thumb, of `versions` so many places `apart` at most."""
 
     start: float
     end: float
@@ -62,16 +62,17 @@ class Crowd:
     tags: tuple[str | None, ...] = (None, "help desk", "writing")
     comments: float = 0.03
     seed: int = 0
+    versions: tuple[Version, ...] = VERSIONS
+    apart: int = 1
 
     def speak(self, redis: Redis) -> None:
         """All of it, in some minutes for a million."""
-        shas = {script: redis.script_load(script) for script in (scripts.LOG, scripts.RATE, scripts.COMPARE)}
-        calls = self._calls(random.Random(self.seed))
-        while page := list(islice(calls, PAGE)):
-            with redis.pipeline(transaction=False) as pipe:
-                for script, args in page:
-                    pipe.evalsha(shas[script], 0, *args)
-                pipe.execute()
+        _send(redis, self._calls(random.Random(self.seed)))
+
+    def compare(self, redis: Redis, number: int, created: float) -> None:
+        """One comparison more, the `number`th."""
+        dice = random.Random(number)
+        _send(redis, self._pair(self.thumbs + number, dice.choice(self.versions), created, dice))
 
     def _calls(self, dice: random.Random) -> Iterator[Call]:
         for number in range(self.thumbs // self.each):
@@ -94,7 +95,7 @@ class Crowd:
             share = dice.random()
             created = self.start + share * (self.end - self.start)
             busy = 1 - abs((created - self.start) % 86400 / 43200 - 1) * 0.85
-            able = [version for version in VERSIONS if version.since <= share < version.until]
+            able = [version for version in self.versions if version.since <= share < version.until]
             if dice.random() < busy:
                 return dice.choice(able), created
 
@@ -136,7 +137,9 @@ class Crowd:
         return scripts.RATE, [reply.id, rater, rating.to_json()]
 
     def _pair(self, number: int, version: Version, created: float, dice: random.Random) -> Iterator[Call]:
-        others = [other for other in VERSIONS if abs(VERSIONS.index(other) - VERSIONS.index(version)) == 1]
+        place = self.versions.index(version)
+        near = self.versions[max(0, place - self.apart) : place + self.apart + 1]
+        others = [other for other in near if other != version]
         sides = [version, dice.choice(others)]
         dice.shuffle(sides)
         tag = dice.choice(self.tags)
@@ -168,7 +171,16 @@ class Crowd:
         yield scripts.COMPARE, [*answer, pair.policy_a, pair.policy_b, pair.a, pair.b]
 
 
+def _send(redis: Redis, calls: Iterator[Call]) -> None:
+    shas = {script: redis.script_load(script) for script in (scripts.LOG, scripts.RATE, scripts.COMPARE)}
+    while page := list(islice(calls, PAGE)):
+        with redis.pipeline(transaction=False) as pipe:
+            for script, args in page:
+                pipe.evalsha(shas[script], 0, *args)
+            pipe.execute()
+
+
 def _log(reply: Completion) -> Call:
     args: list[str | bytes] = [reply.id, reply.policy, "", reply.to_json(), content_hash(reply.messages)]
     tag = tag_of(reply.metadata) or ""
-    return scripts.LOG, [*args, repr(reply.created), str(reply.completion_tokens), "0", tag]
+    return scripts.LOG, [*args, repr(reply.created), str(reply.completion_tokens), "0", tag, "0"]

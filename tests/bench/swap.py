@@ -39,7 +39,7 @@ def main() -> None:
 
 def measure(stack: Stack, folder: Path, swaps: int, people: int) -> None:
     with stack.client() as client:
-        client.post("/v1/learning", json={"paused": True}).raise_for_status()
+        client.post("/v1/learning", json={"paused": True, "reason": "bench"}).raise_for_status()
     with SteadyLoad(stack, people, tokens=64) as quiet:
         time.sleep(QUIET_SECONDS)
     folder.mkdir()

@@ -255,7 +255,7 @@ def test_automatic_learning_is_paused_meanwhile_and_set_back(api, worker):
 
 
 def test_learning_that_was_paused_stays_paused(api, worker):
-    api.post("/v1/learning", {"paused": True})
+    api.post("/v1/learning", {"paused": True, "reason": "a holiday"})
     demo(api)
     assert api.get("/v1/learning")["paused"] is True
 

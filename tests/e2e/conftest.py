@@ -36,7 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         stack.up()
         with stack.client() as client:  # until a test wants it, nothing learns by itself
-            client.post("/v1/learning", json={"paused": True}).raise_for_status()
+            client.post("/v1/learning", json={"paused": True, "reason": "tests"}).raise_for_status()
         yield stack
     finally:
         stack.down()

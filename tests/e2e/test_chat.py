@@ -68,7 +68,7 @@ def test_a_key_may_do_what_its_role_may_until_it_is_revoked(stack: Stack, role, 
             answers = (own.get("/v1/models"), own.get("/v1/jobs"))
             return [
                 *(a.status_code for a in answers),
-                own.post("/v1/learning", json={"paused": paused}).status_code,
+                own.post("/v1/learning", json={"paused": paused, "reason": "a test"}).status_code,
             ]
 
     assert tries() == statuses

@@ -1,22 +1,20 @@
-"""The pages in a real browser and a real service. Pictures of each are left in .thumbwheel/screenshots."""
+"""The pages in a real browser and a real service. Pictures of them: tests/serving/test_pictures.py."""
 
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import NARROW, WIDE, chromium, overflow, signed_in, violations
-from tests.e2e.stack import ROOT, Stack, publish_aside
+from tests.e2e.stack import Stack, publish_aside
 from tests.e2e.stack import ask as ask_api
 from tests.servers import eventually
 
 __all__ = ["chromium"]
 
-SHOTS = ROOT / ".thumbwheel" / "screenshots"
 SIZES = {"wide": WIDE, "narrow": NARROW}
 ANSWER = 90_000  # milliseconds that a reply may take
 
@@ -121,18 +119,15 @@ def test_an_operator_starts_a_cycle_sees_it_progress_promotes_and_rolls_back(pag
 
 
 @pytest.mark.parametrize(("size", "theme"), list(itertools.product(SIZES, ("light", "dark"))))
-def test_each_page_fits_passes_axe_and_has_its_picture(chromium, place, size, theme):
-    SHOTS.mkdir(parents=True, exist_ok=True)
+def test_each_page_fits_and_passes_axe(chromium, place, size, theme):
     with signed_in(chromium, place, viewport=SIZES[size], color_scheme=theme) as page:
         page.set_default_timeout(ANSWER)
-        for name, path, ready in (
-            ("chat", "/", "main"),
-            ("dashboard", "/dashboard", "#cards article, #empty:not([hidden])"),
-            ("operations", "/operate", "#lineage svg"),
+        for path, ready in (
+            ("/", "main"),
+            ("/dashboard", "#cards article, #empty:not([hidden])"),
+            ("/operate", "#lineage svg"),
         ):
             page.goto(place.url + path)
             expect(page.locator(ready).first).to_be_visible()
-            picture = Path(SHOTS / f"{name}-{size}-{theme}.png")
-            page.screenshot(path=picture)
             assert violations(page) == []
             assert overflow(page) == 0

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from feedback import layout
-from feedback.errors import NoRating
+from feedback.errors import AnsweredPair, NoRating
 from feedback.filters import Window
 from feedback.formats import parse
 from feedback.imports import Origin, entry_of
@@ -77,6 +77,7 @@ class People:
             finish_reason=dice.choice(("stop", None)),
             completion_tokens=dice.randint(1, 9),
             metadata={} if tag is None else {"tag": tag},
+            pair_id=dice.choice((None, "pair-of-it")),
             key_id="k",
             conversation="c",
             created=self._time(),
@@ -142,7 +143,8 @@ class People:
             comment=self._dice.choice((None, "a comment")),
             created=self._time(),
         )
-        await self._store.compare(pair, comparison)
+        with suppress(AnsweredPair):
+            await self._store.compare(pair, comparison)
 
     async def _import(self) -> None:
         word = str(self._dice.randint(1, 5))
@@ -189,7 +191,8 @@ class Said:
         body = Completion.model_validate_json(self.redis.hget(layout.completion_key(completion_id), "body"))
         tag = body.metadata.get("tag")
         self._count(body.created, tag, f"of {body.policy} completions")
-        self._count(body.created, tag, f"of {body.policy} tokens", body.completion_tokens)
+        if body.pair_id is None or completion_id in self.labelled:
+            self._count(body.created, tag, f"of {body.policy} tokens", body.completion_tokens)
         self._count(body.created, tag, f"of {body.policy} broken", body.finish_reason is None)
         self._count(body.created, tag, f"of {body.policy} rated", completion_id in self.labelled)
 
@@ -302,7 +305,7 @@ def age(redis: Redis) -> None:
         for key in redis.keys(pattern):
             redis.delete(key)
     for key in redis.keys("tw:completion:*"):
-        redis.hdel(key, "created", "tag", "labels")
+        redis.hdel(key, "created", "tag", "labels", "tokens")
     for key in redis.keys("tw:pair:*"):
         redis.hdel(key, "tag")
     redis.hset("tw:count:policy-v0", "up", 3)

@@ -19,10 +19,14 @@ BODIES: dict[tuple[str, str], dict] = {
     ("POST", "/v1/rollback"): {"reason": "why not", "to": "policy-v9"},
     ("POST", "/v1/jobs"): {"kind": "cycle"},
     ("POST", "/v1/jobs/job-none/cancel"): {"reason": "why not"},
-    ("POST", "/v1/learning"): {"paused": True},
+    ("POST", "/v1/learning"): {"paused": True, "reason": "why not"},
     ("POST", "/v1/keys"): {"name": "somebody", "role": "user"},
     ("POST", "/v1/import"): {"lines": [{"number": 1, "record": {"prompt": "Hello?"}}]},
     ("DELETE", "/v1/keys/none"): {"reason": "why not"},
+    ("POST", "/v1/release"): {"reason": "why not", "watch": 0, "canary": 1, "share": 0.1},
+    ("POST", "/v1/release/abort"): {"reason": "why not"},
+    ("POST", "/v1/policies/policy-v0/canary"): {"reason": "why not", "share": 0.1},
+    ("POST", "/v1/policies/policy-v0/drop"): {"reason": "why not"},
 }
 ROUTES = list(BODIES)
 OWN = [route for route in ROUTES if route[1] not in (CHAT, PAIRS)]  # those whose fields are all ours
@@ -30,8 +34,7 @@ LOG = ("tw:completion", "tw:count", "tw:change", "tw:served")
 
 
 def body_is_optional(route: tuple[str, str]) -> bool:
-    method, path = route
-    return method == "DELETE" or path.endswith(("promote", "cancel"))
+    return route[0] == "DELETE"
 
 
 HOSTILE = [
@@ -41,6 +44,7 @@ HOSTILE = [
     1.5,
     10**400,
     float("nan"),
+    float("inf"),
     "",
     "x" * 300,
     "\ud800",
@@ -146,10 +150,39 @@ def test_hostile_values_never_make_a_500(client, route):
 
 
 @pytest.mark.usefixtures("unchanged")
-@pytest.mark.parametrize("route", [route for route in OWN[:6] if not body_is_optional(route)], ids="".join)
+@pytest.mark.parametrize("route", [route for route in OWN if not body_is_optional(route)], ids="".join)
 def test_a_missing_field_is_named(client, route):
     error = refusal(client.request(*route, json={}), 400)
     assert "missing" in error["message"] or "send either" in error["message"]
+
+
+NEEDS_REASON = [route for route, body in BODIES.items() if "reason" in body and not body_is_optional(route)]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("route", NEEDS_REASON, ids="".join)
+@pytest.mark.parametrize("reason", ["", " ", " \t\n", None, "x" * 1001], ids=ascii)
+def test_a_reason_says_something(client, route, reason):
+    error = refusal(client.request(*route, json={**BODIES[route], "reason": reason}), 400, "invalid_value")
+    assert error["param"] == "reason"
+
+
+NUMBERS = [
+    (("POST", "/v1/release"), "watch"),
+    (("POST", "/v1/release"), "canary"),
+    (("POST", "/v1/release"), "share"),
+    (("POST", "/v1/policies/policy-v0/canary"), "share"),
+    (("POST", "/v1/comparisons"), "strength"),
+]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("route", "name"), NUMBERS, ids=str)
+@pytest.mark.parametrize("number", ["1e999", "Infinity", "-Infinity", "NaN"])
+def test_numbers_are_finite(client, route, name, number):
+    body = json.dumps({**BODIES[route], name: "here"}).replace('"here"', number)
+    error = refusal(client.request(*route, content=body, headers=JSON), 400, "invalid_value")
+    assert error["param"] == name
 
 
 @pytest.mark.parametrize("depth", [200, 245, 249, 253, 254, 255, 900, 1100])
@@ -223,14 +256,18 @@ def test_a_body_of_another_type_says_which_to_send(client, kind):
         ("GET", "/v1/completions/no", None, 404, "completion_not_found"),
         ("GET", "/v1/policies/no", None, 404, "version_not_found"),
         ("GET", "/v1/rewards/no", None, 404, "version_not_found"),
-        ("POST", "/v1/policies/no/promote", {}, 404, "version_not_found"),
-        ("POST", "/v1/policies/policy-v0/promote", {}, 409, "conflict"),
+        ("POST", "/v1/policies/no/promote", {"reason": "x"}, 404, "version_not_found"),
+        ("POST", "/v1/policies/policy-v0/promote", {"reason": "x"}, 409, "conflict"),
+        ("POST", "/v1/policies/policy-v0/promote", {}, 400, "invalid_value"),
         ("POST", "/v1/rollback", {"reason": "x", "to": "policy-v9"}, 404, "version_not_found"),
         ("POST", "/v1/rollback", {"reason": "x", "to": "policy-v0"}, 409, "conflict"),
         ("POST", "/v1/rollback", {"reason": "x"}, 409, "conflict"),
         ("POST", "/v1/rollback", {}, 400, "invalid_value"),
+        ("POST", "/v1/learning", {"paused": True}, 400, "invalid_value"),
+        ("POST", "/v1/learning", {"paused": False}, 400, "invalid_value"),
         ("GET", "/v1/jobs/no", None, 404, "job_not_found"),
-        ("POST", "/v1/jobs/no/cancel", {}, 404, "job_not_found"),
+        ("POST", "/v1/jobs/no/cancel", {"reason": "x"}, 404, "job_not_found"),
+        ("POST", "/v1/jobs/no/cancel", {}, 400, "invalid_value"),
         ("POST", "/v1/jobs", {"kind": "tidy"}, 400, "invalid_value"),
         ("POST", "/v1/keys", {"name": "x", "role": "king"}, 400, "invalid_value"),
         ("DELETE", "/v1/keys/no", None, 404, "key_not_found"),
@@ -302,6 +339,7 @@ ODD = [
         "DELETE /v1/feedback/{}",
         "GET /v1/policies/{}",
         "POST /v1/policies/{}/promote",
+        "POST /v1/policies/{}/canary",
         "GET /v1/rewards/{}",
         "GET /v1/jobs/{}",
         "POST /v1/jobs/{}/cancel",
@@ -311,8 +349,9 @@ ODD = [
 )
 def test_odd_names_in_paths_are_not_found(client, path):
     method, _, pattern = path.partition(" ")
+    body = {"reason": "why not"} if method == "POST" else None
     for odd in ODD:
-        refusal(client.request(method, pattern.replace("{}", odd)), 404)
+        refusal(client.request(method, pattern.replace("{}", odd), json=body), 404)
 
 
 def test_completions_of_different_messages_do_not_compare(client, steady, monkeypatch):

@@ -142,6 +142,20 @@ def test_what_is_not_to_be_stored_leaves_no_word_behind():
     assert not entry.trainable
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_that_ended_at_once_is_empty_and_what_called_a_tool_is_not_trained_on(stream):
+    def entry(**more: Any) -> Completion:
+        said = {"index": 0, "message" if not stream else "delta": {"content": None}, "finish_reason": "stop"}
+        body = orjson.dumps({"choices": [said]})
+        return completions_of(
+            served(1, b"data: " + body + b"\n\n" if stream else body, stream=stream, **more)
+        )[0]
+
+    assert (entry().reply, entry().trainable) == ("", True)
+    assert not entry(tools=[{"type": "function"}]).trainable, "a named tool is called with the reason stop"
+    assert (entry(store=False).reply, entry(store=False).trainable) == (None, False)
+
+
 def test_a_stream_is_put_together_from_its_bytes_wherever_they_were_cut():
     events = [{"index": 0, "delta": {"content": part}} for part in ("Grüße", " aus ", "Köln")]
     events += [{"index": 1, "delta": {"content": "Zwei"}, "finish_reason": "length"}]

@@ -11,8 +11,8 @@ from tests.conftest import MESSAGES, Gateway, chat
 from tests.servers import eventually
 
 
-def promote(client, version, **body):
-    return client.post(f"/v1/policies/{version}/promote", json=body)
+def promote(client, version, reason="better"):
+    return client.post(f"/v1/policies/{version}/promote", json={"reason": reason})
 
 
 def rollback(client, **body):
@@ -138,7 +138,7 @@ def test_a_job_is_started_watched_and_cancelled(client, gateway):
     assert [row["id"] for row in client.get("/v1/status").json()["jobs"]] == [job["id"]]
     done = client.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "enough"}).json()
     assert (done["state"], done["reason"]) == ("cancelled", "enough")
-    assert client.post(f"/v1/jobs/{job['id']}/cancel").status_code == 409
+    assert client.post(f"/v1/jobs/{job['id']}/cancel", json={"reason": "enough"}).status_code == 409
     assert client.get("/v1/status").json()["jobs"] == []
     told = [(a["what"], a["why"]) for a in client.get("/v1/audit").json()["data"]]
     assert told[:2] == [("job.cancel", "enough"), ("job.start", "a try")]
@@ -176,7 +176,7 @@ def test_learning_is_paused_and_resumed(client):
     assert client.get("/v1/learning").json()["paused"] is False
     assert client.post("/v1/learning", json={"paused": True, "reason": "a holiday"}).json()["paused"] is True
     assert client.get("/v1/status").json()["learning"]["paused"] is True
-    assert client.post("/v1/learning", json={"paused": False}).json()["paused"] is False
+    assert client.post("/v1/learning", json={"paused": False, "reason": "back"}).json()["paused"] is False
 
 
 def test_the_audit_log_has_who_when_what_why_before_and_after(client, published):

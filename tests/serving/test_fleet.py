@@ -104,7 +104,7 @@ def test_a_request_that_is_wrong_is_not_tried_elsewhere(client, pool):
 
 def test_an_engine_that_hangs_does_not_keep_the_other_from_healing(client, pool):
     pool.gateway.publish("policy-v1")
-    assert client.post("/v1/policies/policy-v1/promote").status_code == 200
+    assert client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"}).status_code == 200
     pool.engines[0].slow_admin = 30.0
     time.sleep(0.3)
     pool.engines[1].restart()
@@ -114,7 +114,7 @@ def test_an_engine_that_hangs_does_not_keep_the_other_from_healing(client, pool)
 
 def test_a_restarted_engine_is_not_routed_to_before_it_has_its_adapters(client, pool):
     pool.gateway.publish("policy-v1")
-    client.post("/v1/policies/policy-v1/promote")
+    client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"})
     pool.engines[0].slow_admin = 0.4
     pool.engines[0].restart()
     for _ in range(20):
@@ -134,7 +134,9 @@ def test_an_engine_that_comes_late_is_taken_in(valkey, tmp_path):
         gateway.client() as client,
     ):
         gateway.publish("policy-v1")
-        assert client.post("/v1/policies/policy-v1/promote").status_code == 200, "one engine is enough"
+        assert client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"}).status_code == 200, (
+            "one engine is enough"
+        )
         with serving(late.app, port):
             eventually(lambda: "policy-v1" in late.adapters)
             early.status = 500
@@ -146,7 +148,7 @@ def test_an_engine_that_comes_late_is_taken_in(valkey, tmp_path):
 def test_promotion_is_refused_where_one_engine_refuses(client, pool):
     pool.engines[1].logprob["policy-v1"] = -1.0
     pool.gateway.publish("policy-v1")
-    answer = client.post("/v1/policies/policy-v1/promote")
+    answer = client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"})
     assert answer.status_code == 409
     assert client.get("/v1/policies").json()["champion"] == "policy-v0"
 
@@ -171,7 +173,10 @@ def test_swaps_and_rollbacks_under_load_fail_no_request(client, pool):
     try:
         for _ in range(3):
             for version in ("policy-v1", "policy-v2"):
-                assert client.post(f"/v1/policies/{version}/promote").status_code == 200
+                assert (
+                    client.post(f"/v1/policies/{version}/promote", json={"reason": "a test"}).status_code
+                    == 200
+                )
                 time.sleep(0.05)
             pool.engines[0].restart()
             drill = {"reason": "a drill", "to": "policy-v0"}

@@ -1,9 +1,11 @@
 """Blind pairs: what they hide, what they count, what becomes of them."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from feedback.caller import Role
 from feedback.layout import pair_key
 from feedback.types import Pair
 from tests.conftest import MESSAGES, Gateway
@@ -18,10 +20,19 @@ def ask(client, **more):
     return answer
 
 
+def chooses(client, pair_id, winner, **more):
+    return client.post("/v1/comparisons", json={"pair_id": pair_id, "winner": winner, **more})
+
+
 def choose(client, pair_id, winner, **more):
-    answer = client.post("/v1/comparisons", json={"pair_id": pair_id, "winner": winner, **more})
+    answer = chooses(client, pair_id, winner, **more)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def assert_too_late(answer):
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "pair_answered"), answer.text
+    assert "versions of this pair have been shown" in answer.json()["error"]["message"]
 
 
 @pytest.fixture
@@ -47,26 +58,78 @@ def test_a_pair_gives_two_replies_and_says_nothing_of_who_wrote_them(client, gat
     assert "chatcmpl" not in told
 
 
-def test_the_choice_reveals_and_can_be_changed(client):
+def test_the_choice_reveals_and_its_winner_stands(client, gateway):
     pair_id = ask(client).json()["id"]
     first = choose(client, pair_id, "a", strength=1.0, reasons=["shorter"])
     assert first["preferred"] == first["a"]["policy"] == "policy-v0"
     assert first["a"]["completion_id"] != first["b"]["completion_id"]
-    assert choose(client, pair_id, "tie")["preferred"] is None
+    events = gateway.redis.xlen("tw:events")
+    for other in ("b", "tie", "both_bad"):
+        assert_too_late(chooses(client, pair_id, other))
     row = client.get("/v1/stats/policies").json()
-    assert (row["data"][0]["ties"], row["data"][0]["wins"], row["labels"]) == (2, 0, 1)
+    assert (row["data"][0]["ties"], row["data"][0]["wins"], row["labels"]) == (0, 1, 1)
+    [stands] = client.get(f"/v1/comparisons/{pair_id}").json()["data"]
+    assert (stands["winner"], stands["strength"], stands["reasons"]) == ("a", 1.0, ["shorter"])
+    assert gateway.redis.xlen("tw:events") == events
 
 
-def test_two_raters_judge_one_pair(client):
+def test_what_goes_with_a_choice_can_be_changed_and_said_again(client):
     pair_id = ask(client).json()["id"]
-    raters = {choose(client, pair_id, "a", user=user)["rater"] for user in ("ann", "bob")}
-    assert len(raters) == 2
-    assert client.get("/v1/stats/policies").json()["data"][0]["wins"] == 2
+    first = choose(client, pair_id, "a", strength=1.0)
+    again = choose(client, pair_id, "a", strength=1.0)
+    assert {**again, "created": None} == {**first, "created": None}
+    choose(client, pair_id, "a", strength=0.1, reasons=["shorter"], comment="after all")
+    [stands] = client.get(f"/v1/comparisons/{pair_id}").json()["data"]
+    assert (stands["strength"], stands["reasons"], stands["comment"]) == (0.1, ["shorter"], "after all")
+    assert client.get("/v1/stats/policies").json()["labels"] == 1
+
+
+@pytest.mark.parametrize("winner", ["a", "b"])
+def test_a_pair_takes_one_rater(client, gateway, winner):
+    """Who shares a key may have seen the versions; so may a viewer with another one."""
+    pair_id = ask(client).json()["id"]
+    choose(client, pair_id, "a", user="ann")
+    assert_too_late(chooses(client, pair_id, winner, user="bob"))
+    with gateway.client(gateway.key(Role.user)) as other:
+        assert_too_late(chooses(other, pair_id, winner))
+    assert client.get("/v1/stats/policies").json()["data"][0]["wins"] == 1
+
+
+def test_of_many_at_once_one_has_chosen(client, gateway):
+    pair_id = ask(client).json()["id"]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: chooses(client, pair_id, "ab"[n % 2], user=f"u{n}"), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200, *7 * [409]]
+    assert client.get("/v1/stats/policies").json()["labels"] == 1
 
 
 def test_the_rater_is_who_asked_for_the_pair(client):
     pair_id = ask(client, user="ann").json()["id"]
-    assert choose(client, pair_id, "a")["rater"] == choose(client, pair_id, "b", user="ann")["rater"]
+    assert choose(client, pair_id, "a")["rater"] == choose(client, pair_id, "a", user="ann")["rater"]
+
+
+def test_no_counter_tells_the_versions_before_the_choice(rivals):
+    """How long each side is, its readers see."""
+
+    def row(policy):
+        rows = client.get("/v1/stats/dashboard", params={"tag": "x1"}).json()["policies"]
+        return next((row for row in rows if row["policy"] == policy), {"completions": 0})
+
+    def tokens():
+        data = client.get("/v1/stats/policies").json()["data"]
+        return {counts["policy"]: counts["tokens"] for counts in data}
+
+    versions = ("policy-v0", "policy-v1")
+    with rivals.client() as client:
+        pair_id = ask(client, metadata={"tag": "x1"}).json()["id"]
+        eventually(lambda: all(row(policy)["completions"] == 1 for policy in versions))
+        assert [row(policy)["tokens"] for policy in versions] == [0, 0]
+        assert tokens() == dict.fromkeys(versions, 0)
+        choose(client, pair_id, "a")
+        assert [(row(policy)["tokens"], row(policy)["rated"]) for policy in versions] == [(5, 1), (5, 1)]
+        assert tokens() == dict.fromkeys(versions, 5)
+        choose(client, pair_id, "a", strength=1.0)
+        assert tokens() == dict.fromkeys(versions, 5)
 
 
 def test_the_challenger_meets_the_champion_on_shuffled_sides(rivals):

@@ -20,7 +20,8 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "0"), ("PORT", "x"), ("MAX_BODY", "-1"), ("REFRESH", "0")]
+    ("name", "value"),
+    [("PORT", "0"), ("PORT", "x"), ("MAX_BODY", "-1"), ("REFRESH", "0"), ("WATCH_SECONDS", "inf")],
 )
 def test_values_that_cannot_be_are_refused(monkeypatch, name, value):
     monkeypatch.setenv(f"THUMBWHEEL_{name}", value)

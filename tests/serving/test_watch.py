@@ -32,7 +32,7 @@ def seconds_until(condition, start: float) -> float:
 
 def test_a_rollback_reaches_every_gateway_within_a_second(client, there, gateway):
     gateway.publish("policy-v1")
-    assert client.post("/v1/policies/policy-v1/promote").status_code == 200
+    assert client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"}).status_code == 200
     eventually(lambda: chat(there)["model"] == "policy-v1")
     start = time.monotonic()
     assert client.post("/v1/rollback", json={"reason": "rude"}).status_code == 200
@@ -60,7 +60,7 @@ def test_a_thumb_on_the_other_gateway_counts(client, there):
 
 def test_a_gateway_without_redis_answers_by_the_last_known_route_and_catches_up(client, gateway, valkey):
     gateway.publish("policy-v1")
-    client.post("/v1/policies/policy-v1/promote")
+    client.post("/v1/policies/policy-v1/promote", json={"reason": "a test"})
     valkey.kill()
     try:
         assert chat(client)["model"] == "policy-v1"
