@@ -1,29 +1,22 @@
 """The newest comments: listed by version in the order they were given, read as they stand now. Sync."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import orjson
 from redis import Redis
 
 from feedback import layout
+from feedback.labels import Page, standing
+from feedback.reader import Place
 
 MOST_LISTS = 30  # versions whose comments are looked through
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
+class _Listed(NamedTuple):
     """A member of a list: a rating of a completion, or a comparison of a pair."""
 
-    kind: str
-    about: str
-    rater: str
+    place: Place
     tag: str
-
-    @property
-    def key(self) -> str:
-        return (layout.ratings_key if self.kind == "rating" else layout.comparisons_key)(self.about)
 
 
 class Comments:
@@ -31,44 +24,34 @@ class Comments:
         self._redis = redis
 
     def newest(
-        self, versions: Iterable[str], since: float, until: float, tag: str | None, count: int
-    ) -> list[dict[str, Any]]:
-        """At most `count` labels with a comment on any of the versions, newest first, as JSON objects with
-        `kind`, `tag` and, of a comparison, `policies`; of a rating, `policy`."""
+        self,
+        versions: Iterable[str],
+        since: float,
+        until: float,
+        tag: str | None,
+        count: int,
+        after: float | None = None,
+    ) -> Page:
+        """At most `count` labels with a comment on any of the versions, those older than `after`."""
         found: dict[_Listed, float] = {}
+        last = until if after is None else f"({after!r}"
         with self._redis.pipeline(transaction=False) as pipe:
             for version in list(versions)[:MOST_LISTS]:
                 # Those with a tag are somewhere among the others, of which there are MOST_COMMENTS.
-                most = count if tag is None else layout.MOST_COMMENTS
+                most = count + 1 if tag is None else layout.MOST_COMMENTS
                 key = layout.comments_key(version)
-                pipe.zrevrangebyscore(key, until, since, start=0, num=most, withscores=True)
+                pipe.zrevrangebyscore(key, last, since, start=0, num=most, withscores=True)
             lists: list[Any] = pipe.execute()
         for members in lists:
             for member, created in members:
-                listed = _Listed(*str(member).split(" ", 3))
+                listed = _listed(str(member))
                 if tag is None or listed.tag == tag:
                     found[listed] = created
-        newest = sorted(found, key=lambda listed: -found[listed])[:count]
-        return self._read(newest)
-
-    def _read(self, wanted: list[_Listed]) -> list[dict[str, Any]]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for listed in wanted:
-                pipe.hget(listed.key, listed.rater)
-                if listed.kind == "rating":
-                    pipe.hget(layout.completion_key(listed.about), "policy")
-                else:
-                    pipe.hget(layout.pair_key(listed.about), "body")
-            answers: list[Any] = pipe.execute()
-        return [
-            {"kind": listed.kind, "tag": listed.tag or None, **_where(listed, where), **orjson.loads(label)}
-            for listed, label, where in zip(wanted, answers[::2], answers[1::2], strict=True)
-            if label is not None and where is not None  # withdrawn since it was listed
-        ]
+        newest = sorted(found, key=lambda listed: -found[listed])
+        rows = standing(self._redis, [listed.place for listed in newest[:count]])
+        return Page(list(rows.values()), repr(found[newest[count - 1]]) if len(newest) > count else None)
 
 
-def _where(listed: _Listed, where: str) -> dict[str, Any]:
-    if listed.kind == "rating":
-        return {"policy": where}
-    pair = orjson.loads(where)
-    return {"policies": {"a": pair["policy_a"], "b": pair["policy_b"]}}
+def _listed(member: str) -> _Listed:
+    kind, of, rater, tag = member.split(" ", 3)
+    return _Listed(Place("rating" if kind == "rating" else "comparison", of, rater), tag)

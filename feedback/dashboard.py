@@ -9,6 +9,7 @@ from feedback import figures, layout
 from feedback.comments import Comments
 from feedback.figures import Json
 from feedback.filters import Filter, Window
+from feedback.labels import Labels, Page
 from feedback.stats import Loudest, Stats, age_of, versions
 from feedback.tally import Tally, tally
 
@@ -28,6 +29,10 @@ class Look:
     def window(self) -> Window:
         return Window.of(self.until - DRAWN if self.since is None else self.since, self.until)
 
+    @property
+    def first(self) -> float:
+        return 0.0 if self.since is None else self.window.first
+
     def as_dict(self) -> Json:
         """What it came to: whole hours or days."""
         window, only = self.window, self.only
@@ -44,9 +49,10 @@ class Look:
 
 
 class Dashboard:
-    def __init__(self, stats: Stats, comments: Comments) -> None:
+    def __init__(self, stats: Stats, comments: Comments, labels: Labels) -> None:
         self._stats = stats
         self._comments = comments
+        self._labels = labels
 
     def show(self, look: Look) -> Json:
         counters = self._stats.counters(look.window, look.only.tag)
@@ -69,7 +75,7 @@ class Dashboard:
             "sides": figures.sides(found),
             "reasons": figures.reasons(found),
             "raters": figures.raters(self.loudest(look)),
-            "comments": self._newest(look, seen, MOST_SHOWN),
+            "comments": self._commented(look, seen, MOST_SHOWN).rows,
         }
 
     def tally(self, look: Look) -> Tally:
@@ -80,11 +86,13 @@ class Dashboard:
     def loudest(self, look: Look) -> Loudest:
         return self._stats.loudest(None if look.since is None else look.window.days())
 
-    def comments(self, look: Look, count: int) -> list[Json]:
-        return self._newest(look, list(self._stats.policies()), count)
+    def labels(self, look: Look, count: int, after: str | None) -> Page:
+        return self._labels.newest(look.only, look.first, look.window.end, count, after)
 
-    def _newest(self, look: Look, seen: list[str], count: int) -> list[Json]:
+    def comments(self, look: Look, count: int, after: float | None) -> Page:
+        return self._commented(look, list(self._stats.policies()), count, after)
+
+    def _commented(self, look: Look, seen: list[str], count: int, after: float | None = None) -> Page:
         """Comments of the window; imports have none."""
         taken = [policy for policy in reversed(seen) if look.only.takes(policy)]
-        first = 0.0 if look.since is None else look.window.first
-        return self._comments.newest(taken, first, look.window.end, look.only.tag, count)
+        return self._comments.newest(taken, look.first, look.window.end, look.only.tag, count, after)

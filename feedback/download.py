@@ -9,10 +9,10 @@ from redis import Redis
 from feedback import layout
 from feedback.dashboard import Look
 from feedback.export import csv_head, csv_line, json_line
-from feedback.reader import FeedbackReader, Place, Said
+from feedback.labels import places_of
+from feedback.reader import FeedbackReader, Place, Said, place_of
 
 PAGE = 200
-SLACK = 3600.0  # seconds that a label's own time and its place in the events may lie apart
 
 Format = Literal["csv", "jsonl"]
 
@@ -34,7 +34,7 @@ class Download:
     def _pages(self, look: Look) -> Iterator[list[Said]]:
         # A window goes back no further than its counters are read; labels have no such end.
         first = min(look.since or 0.0, look.window.first)
-        after, last = _milliseconds(first - SLACK), _milliseconds(look.window.end + SLACK)
+        after, last = places_of(first, look.window.end)
         while True:
             entries: Any = self._redis.xrange(layout.EVENTS, min=after, max=last, count=PAGE)
             if not entries:
@@ -48,7 +48,7 @@ class Download:
         for _, entry in entries:
             if entry["kind"] != "withdrawal":
                 body = orjson.loads(entry["body"])
-                times[_place(entry["kind"], body)] = body["created"]
+                times[place_of(entry["kind"], body)] = body["created"]
         taken = self._with_tag(list(times), look.only.tag)
         found = self._reader.standing(taken)
         return [
@@ -69,19 +69,9 @@ class Download:
         return [place for place, own in zip(places, tags, strict=True) if own == tag]
 
 
-def _place(kind: str, body: dict[str, Any]) -> Place:
-    if kind == "comparison":
-        return Place("comparison", body["pair_id"], body["rater"])
-    return Place("rating", body["completion_id"], body["rater"])
-
-
 def _takes(look: Look, said: Said) -> bool:
     return any(look.only.takes(side.policy) for side in (said.a, said.b) if side is not None)
 
 
 def _between(said: Said, first: float, end: float) -> bool:
     return first <= said.label.created < end
-
-
-def _milliseconds(seconds: float) -> str:
-    return str(max(0, round(seconds * 1000)))

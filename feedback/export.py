@@ -60,23 +60,29 @@ def csv_line(said: Said) -> str:
 
 def _thumb_record(label: Rating, completion: Completion) -> dict[str, Any]:
     record: dict[str, Any] = {"label": label.rating is Thumb.up}
-    if completion.messages is not None and completion.reply:
+    if completion.messages is not None and _has_words(completion):
         record |= {"prompt": completion.messages, "completion": [_assistant(completion)]}
     return record
 
 
 def _pair_record(label: Comparison, a: Completion, b: Completion) -> dict[str, Any]:
     record: dict[str, Any] = {"prompt": a.messages, "winner": label.winner.value}
-    if label.winner in (Winner.a, Winner.b) and a.reply and b.reply and a.reply != b.reply:
+    known = _has_words(a) and _has_words(b)
+    if known and label.winner in (Winner.a, Winner.b) and a.reply != b.reply:
         chosen, rejected = (a, b) if label.winner is Winner.a else (b, a)
         record |= {
             "chosen": [_assistant(chosen)],
             "rejected": [_assistant(rejected)],
             "margin": label.strength,
         }
-    elif a.reply and b.reply:
+    elif known:
         record["replies"] = [a.reply, b.reply]
     return record
+
+
+def _has_words(completion: Completion) -> bool:
+    """Whether what was said is known, be it nothing: not so of what called a tool, or broke off at once."""
+    return bool(completion.reply) or completion.trainable
 
 
 def _winner_first(said: Said) -> tuple[Completion, Completion | None]:

@@ -201,7 +201,8 @@ def _message(message: object, place: str) -> Message:
         raise BadLine(f"`{place}` calls a tool; only plain text can be imported")
     if not isinstance(content, str):
         raise BadLine(f"`{place}.content` must be a string; only plain text can be imported")
-    if not content.strip() and role != "system":
+    says_nothing = role == "system" or (role == "assistant" and content == "")  # an export's empty reply
+    if not content.strip() and not says_nothing:
         raise BadLine(f"`{place}.content` is empty")
     return {"role": role, "content": _unicode(content, f"{place}.content")}
 

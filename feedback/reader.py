@@ -210,16 +210,20 @@ class FeedbackReader:
         return found
 
 
+def place_of(kind: str, body: dict[str, Any]) -> Place:
+    """Where the label is that an event tells of."""
+    if kind == "comparison":
+        return Place("comparison", body["pair_id"], body["rater"])
+    return Place("rating", body["completion_id"], body["rater"])
+
+
 def _places(events: Iterable[dict[str, str]]) -> list[Place]:
     """Ratings first."""
     ratings: dict[Place, None] = {}
     comparisons: dict[Place, None] = {}
     for event in events:
-        body = orjson.loads(event["body"])
-        if event["kind"] == "comparison":
-            comparisons[Place("comparison", body["pair_id"], body["rater"])] = None
-        else:
-            ratings[Place("rating", body["completion_id"], body["rater"])] = None
+        place = place_of(event["kind"], orjson.loads(event["body"]))
+        (comparisons if place.kind == "comparison" else ratings)[place] = None
     return [*ratings, *comparisons]
 
 

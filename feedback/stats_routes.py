@@ -12,6 +12,7 @@ from feedback.dashboard import Dashboard, Look
 from feedback.download import Download, Format
 from feedback.errors import NoBeginning
 from feedback.filters import MOST_DAYS, Filter
+from feedback.labels import Page
 from feedback.layout import DAY, HOUR
 from feedback.live import Live
 from feedback.stats import Stats
@@ -20,6 +21,8 @@ from feedback.types import Identifier, Source, now
 Viewer = Annotated[Caller, Depends(viewer)]
 Time = Annotated[float | None, Query(ge=0, le=2**40, description="Unix seconds")]
 Versions = Annotated[str | None, Query(max_length=2000, description="By commas; else all")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Event = Annotated[str, Query(pattern=r"^\d{1,15}-\d{1,15}$", description="`next` of the page before")]
 MAX_HOURS = 24 * 90
 MEDIA = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 STREAMED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -48,6 +51,7 @@ def stats_router(
     router = APIRouter(prefix="/v1")
     _by_time(router, stats)
     _figures(router, stats, dashboard)
+    _said(router, dashboard)
     _down(router, conversations)
 
     @router.get("/stats/export")
@@ -108,10 +112,6 @@ def _figures(router: APIRouter, stats: Stats, dashboard: Dashboard) -> None:
         """Of all versions, tags and sources: by time alone, and by whole days."""
         return {"object": "raters", **look.as_dict(), **figures.raters(dashboard.loudest(look))}
 
-    @router.get("/stats/comments")
-    def comments(_: Viewer, look: Looking, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> dict[str, Any]:
-        return {"object": "list", **look.as_dict(), "data": dashboard.comments(look, limit)}
-
     @router.get("/stats/tags")
     def tags(_: Viewer) -> dict[str, Any]:
         """Since ever."""
@@ -123,6 +123,23 @@ def _figures(router: APIRouter, stats: Stats, dashboard: Dashboard) -> None:
         """Since ever."""
         found = figures.sources(stats.total())
         return {"object": "list", "data": [{"source": name, "labels": n} for name, n in found.items()]}
+
+
+def _said(router: APIRouter, dashboard: Dashboard) -> None:
+    """Labels one by one, the newest first; `next` is the `after` of the next page, if there is one."""
+
+    @router.get("/stats/labels")
+    def labels(_: Viewer, look: Looking, limit: Limit = 50, after: Event | None = None) -> dict[str, Any]:
+        """With a comment or without. A page may be short, or empty, and have a next one all the same."""
+        return _list(look, dashboard.labels(look, limit, after))
+
+    @router.get("/stats/comments")
+    def comments(_: Viewer, look: Looking, limit: Limit = 50, after: Time = None) -> dict[str, Any]:
+        return _list(look, dashboard.comments(look, limit, after))
+
+
+def _list(look: Look, page: Page) -> dict[str, Any]:
+    return {"object": "list", **look.as_dict(), "data": page.rows, "next": page.after}
 
 
 def _down(router: APIRouter, conversations: Conversations) -> None:

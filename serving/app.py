@@ -19,6 +19,7 @@ from feedback.comments import Comments
 from feedback.conversations import Conversations
 from feedback.dashboard import Dashboard
 from feedback.download import Download
+from feedback.labels import Labels
 from feedback.layout import COMPLETIONS, EVENTS
 from feedback.live import Live
 from feedback.pages.assets import assets_router
@@ -130,7 +131,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         Route("/v1/pairs", Pairs(router, chat, store, settings.pair_ttl), methods=["POST"])
     )
     stats, pages = Stats(redis), Pages([FOLDER])
-    dashboard = Dashboard(stats, Comments(redis))
+    dashboard = Dashboard(stats, Comments(redis), Labels(redis))
     live = Live(async_redis, (EVENTS, COMPLETIONS, AUDIT))
     for routes in (
         feedback_router(store),

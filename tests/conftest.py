@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Gateway:
         assert lease is not None
         path = f"artifacts/policies/{version}"
         self.registry.add_policy(Version(version, path, 1.0, **{"parent": "policy-v0", **more}), lease)
-        self.jobs.update(lease, state="done")
+        self.jobs.update(lease, state="done", policy=version, finished=time.time())
         self.jobs.release(lease)
 
 

@@ -35,8 +35,9 @@ def rloo_loss(
     `logps`, `old_logps`, `mask`: (n, t); `advantages`: (n,), or (n, t) where tokens have their own. TRL's
     RLOO takes one ratio a sequence, which leaves the clip's range after a single step of a CPU-sized batch; a
     ratio a token (arXiv 1707.06347) does not. PPO's clip leaves a bad token all of its ratio, which to an
-    ancestor may be any; δ (`most_ratio`) bounds it too (two-sided: arXiv 2505.07291, eq. 3). Dividing by a constant number of tokens, not by each reply's length, leaves no
-    preference for long or short replies (arXiv 2503.20783).
+    ancestor may be any; δ (`most_ratio`) bounds it too (two-sided: arXiv 2505.07291, eq. 3). Dividing by a
+    constant number of tokens, not by each reply's length, leaves no preference for long or short replies
+    (arXiv 2503.20783).
     """
     ratio = torch.exp(logps - old_logps).clamp(max=most_ratio(epsilon))
     clipped = ratio.clamp(1 - epsilon, 1 + epsilon)

@@ -3,20 +3,27 @@
 python -m tests.bench.dashboard [--ratings 1000 10000 1000000] [--looks 100] [--rounds 6] [--requests 5000]
 
 Gateways, each with a Valkey that persists and a mock engine, all in processes of their own: they have that
-many thumbs, given over 30 days through the scripts that take people's. Looks at them take turns, so that
-other work on the machine falls on all; CPU is what the kernel booked on the gateway and on Valkey. Of few
-ratings many hours are empty, which is quicker; once they are filled, a look takes the same. Then chats are
-served in rounds, with and without a page that listens and asks for its figures at each change, as the
-browser's does. Nothing is asserted; stops by itself. A million take some minutes, and 1.5 GB.
+many thumbs, given over 30 days through the scripts that take people's, and a quarter as many comparisons of
+12 versions, each with each. Before each look somebody compares once more, so that no strengths are known for
+these counts. Looks at the gateways take turns, so that other work on the machine falls on all; CPU is what
+the kernel booked on the gateway and on Valkey. The first look, which reads every counter, stands beside them.
+Of few ratings many hours are empty, which is quicker; once they are filled, a look takes the same. Strengths
+are also timed alone. Then chats are served in rounds, with and without a page that listens and asks for its
+figures at each change, as the browser's does. Nothing is asserted; stops by itself. A million take some
+minutes, and 1.5 GB.
 """
 
 import argparse
+import itertools
+import random
 import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 
 import httpx
@@ -24,12 +31,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from feedback.strengths import strengths
+from feedback.tally import Choices, PairOf
 from tests.bench.gateway import Figures, Gateway, cpu_seconds, running
-from tests.crowd import Crowd
+from tests.crowd import Crowd, Version
 
 DAY = 86400
 PAUSE = 2.0  # seconds between two looks of one page, as in dashboard.js
-WINDOWS = {"30 days": 30, "7 days": 7, "all time": None}
+# What is asked for: of which route, of the last so many days, and with which filters.
+ASKED: dict[str, tuple[str, int | None, dict[str, str]]] = {
+    "The dashboard, 30 days": ("dashboard", 30, {}),
+    "The dashboard, 7 days": ("dashboard", 7, {}),
+    "The dashboard, all time": ("dashboard", None, {}),
+    "Its list of all labels, 30 days": ("labels", 30, {}),
+    "… of a tag that none of the newest has": ("labels", 30, {"tag": "none"}),
+}
+VERSIONS = tuple(Version(f"policy-v{number}", 0.5 + 0.025 * number, 0.0, 1.0) for number in range(12))
 CONNECTIONS = 8
 console = Console(width=110)
 
@@ -43,46 +60,100 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--requests", type=int, default=5000)
     args = parser.parse_args()
+    show_strengths()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        gateways = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}
-        for name, days in WINDOWS.items():
-            show_looks(name, compare(gateways, days, args.looks))
-        show_chats(*chats(gateways[args.ratings[-1]], args.rounds, args.requests))
+        services = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}
+        for name, asked in ASKED.items():
+            show_looks(name, compare(services, asked, args.looks))
+        show_chats(*chats(services[args.ratings[-1]].gateway, args.rounds, args.requests))
+
+
+def show_strengths() -> None:
+    """CPU that the strengths of 12 versions and their intervals take, by how far apart the versions are."""
+    table = Table(title="Strengths of 12 versions, each compared with each")
+    for column in ("the strongest wins against the weakest", "games of two", "CPU ms"):
+        table.add_column(column, justify="right")
+    for spread in (0.5, 3.0, 6.0):
+        for most in (10, 100, 1000):
+            cells = _played(spread, most)
+            start = time.process_time()
+            strengths(cells)
+            row = (f"{1 / (1 + exp(-spread)):.1%}", f"{max(1, most // 10)} to {most}")
+            table.add_row(*row, f"{1000 * (time.process_time() - start):.1f}")
+    console.print(table)
+
+
+def _played(spread: float, most: int) -> dict[PairOf, Choices]:
+    dice, cells = random.Random(0), {}
+    for i, j in itertools.combinations(range(12), 2):
+        games = dice.randint(max(1, most // 10), most)
+        won = sum(dice.random() < 1 / (1 + exp(spread * (j - i) / 11)) for _ in range(games))
+        cells[f"policy-v{i}", f"policy-v{j}"] = Choices(a=won, b=games - won)
+    return cells
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A gateway, and those who say something of its replies."""
+
+    gateway: Gateway
+    crowd: Crowd
+    numbers: Iterator[int]
+
+    def compare(self) -> None:
+        self.crowd.compare(self.gateway.valkey.client, next(self.numbers), time.time())
 
 
 @contextmanager
-def _filled(folder: Path, thumbs: int) -> Iterator[Gateway]:
+def _filled(folder: Path, thumbs: int) -> Iterator[Service]:
     folder.mkdir()
     with running(folder) as gateway:
         start, end = time.monotonic(), time.time() - 60
-        each = 4 if thumbs >= 100_000 else 1
-        crowd = Crowd(end - 29 * DAY, end, thumbs, raters=max(50, thumbs // 100), each=each, comments=0.01)
+        crowd = Crowd(
+            end - 29 * DAY,
+            end,
+            thumbs,
+            raters=max(50, thumbs // 100),
+            each=4 if thumbs >= 100_000 else 1,
+            comments=0.01,
+            versions=VERSIONS,
+            apart=len(VERSIONS),
+        )
         crowd.speak(gateway.valkey.client)
         console.print(f"{thumbs:,} thumbs given in {time.monotonic() - start:.0f} s")
-        yield gateway
+        yield Service(gateway, crowd, itertools.count())
 
 
 class Looks:
-    """Seconds of looks, and of CPU a look."""
+    """Seconds of looks, and of CPU a look; `first`: seconds of the first one, which is not among them."""
 
-    def __init__(self, gateway: Gateway, days: int | None) -> None:
-        self._gateway = gateway
+    def __init__(self, service: Service, asked: tuple[str, int | None, dict[str, str]]) -> None:
+        self._service, self._gateway = service, service.gateway
+        path, days, filters = asked
         since = {} if days is None else {"since": int(time.time() - days * DAY)}
         self._request = httpx.Request(
             "GET",
-            httpx.URL(gateway.url + "/v1/stats/dashboard", params=since),
-            headers={"Authorization": f"Bearer {gateway.key}"},
+            httpx.URL(f"{self._gateway.url}/v1/stats/{path}", params={**filters, **since}),
+            headers={"Authorization": f"Bearer {self._gateway.key}"},
         )
+        self.first = 0.0
         self.seconds: list[float] = []
         self.cpu = {"gateway": 0.0, "Valkey": 0.0}
 
+    def begin(self, client: httpx.Client) -> None:
+        self.first = self._timed(client)
+
     def look(self, client: httpx.Client) -> None:
+        self._service.compare()
         before = self._booked()
-        start = time.perf_counter()
-        client.send(self._request).raise_for_status()
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(self._timed(client))
         for name, booked in self._booked().items():
             self.cpu[name] += booked - before[name]
+
+    def _timed(self, client: httpx.Client) -> float:
+        start = time.perf_counter()
+        client.send(self._request).raise_for_status()
+        return time.perf_counter() - start
 
     def _booked(self) -> dict[str, float]:
         pids = {"gateway": self._gateway.pid, "Valkey": self._gateway.valkey.process.pid}
@@ -92,13 +163,15 @@ class Looks:
         return 1000 * sorted(self.seconds)[int(share * len(self.seconds))]
 
 
-def compare(gateways: dict[int, Gateway], days: int | None, count: int) -> dict[int, Looks]:
-    looks = {ratings: Looks(gateway, days) for ratings, gateway in gateways.items()}
+def compare(
+    services: dict[int, Service], asked: tuple[str, int | None, dict[str, str]], count: int
+) -> dict[int, Looks]:
+    looks = {ratings: Looks(service, asked) for ratings, service in services.items()}
     with httpx.Client(timeout=60) as client:
+        for service in services.values():
+            client.get(service.gateway.url + "/healthz")  # connects
         for one in looks.values():
-            one.look(client)  # the first one imports and connects
-            one.seconds.clear()
-            one.cpu = dict.fromkeys(one.cpu, 0.0)
+            one.begin(client)
         for _ in range(count):
             for one in looks.values():
                 one.look(client)
@@ -106,9 +179,10 @@ def compare(gateways: dict[int, Gateway], days: int | None, count: int) -> dict[
 
 
 def show_looks(name: str, looks: dict[int, Looks]) -> None:
-    table = Table(title=f"A look at {name}")
+    table = Table(title=name)
     for column in (
         "thumbs",
+        "first ms",
         "p50 ms",
         "p99 ms",
         "times as the line above",
@@ -118,10 +192,9 @@ def show_looks(name: str, looks: dict[int, Looks]) -> None:
         table.add_column(column, justify="right")
     above: Looks | None = None
     for thumbs, one in looks.items():
+        times = (f"{1000 * one.first:.1f}", f"{one.quantile(0.5):.1f}", f"{one.quantile(0.99):.1f}")
         cpu = (f"{1000 * seconds / len(one.seconds):.1f}" for seconds in one.cpu.values())
-        table.add_row(
-            f"{thumbs:,}", f"{one.quantile(0.5):.1f}", f"{one.quantile(0.99):.1f}", _times(one, above), *cpu
-        )
+        table.add_row(f"{thumbs:,}", *times, _times(one, above), *cpu)
         above = one
     console.print(table)
 
@@ -149,6 +222,7 @@ def open_page(gateway: Gateway) -> Iterator[list[float]]:
                     if line.startswith("data:"):
                         start = time.perf_counter()
                         client.get("/v1/stats/dashboard", params=since).raise_for_status()
+                        client.get("/v1/stats/comments", params={**since, "limit": 30}).raise_for_status()
                         looks.append(time.perf_counter() - start)
                         closed.wait(PAUSE)
 

@@ -59,6 +59,17 @@ def test_json_lines_can_be_imported_again():
         assert parse(orjson.loads(json_line(choice(equal)))) == PromptOnly(ASK)
 
 
+def test_an_empty_reply_is_one_and_a_call_of_a_tool_is_none():
+    assert parse(orjson.loads(json_line(thumb(about=completion("c", ""))))) == Unpaired(ASK, "", good=False)
+    a, b = completion("chatcmpl-a", ""), completion("chatcmpl-b", "Green.")
+    preferred = Said(Comparison(pair_id="p", rater="ann", winner=Winner.b, created=2.0), a, b)
+    assert parse(orjson.loads(json_line(preferred))) == Preference(ASK, "Green.", "")
+    called = completion("chatcmpl-a", "", sampling={"tools": [{"type": "function"}]})
+    assert "completion" not in json.loads(json_line(thumb(about=called)))
+    assert "chosen" not in json.loads(json_line(Said(preferred.label, called, b)))
+    assert row(preferred)["other_reply"] == ""
+
+
 def test_json_lines_say_who_when_and_of_which_version():
     found = json.loads(json_line(thumb(reasons=["wrong"], comment="no\nidea", correction="Blue, mostly.")))
     assert found["policy"] == "policy-v1"

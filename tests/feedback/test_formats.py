@@ -43,6 +43,8 @@ def reply(text: str) -> list[dict]:
             Unpaired(said("The sky is"), "blue.", True),
         ),
         ({"prompt": ASK, "completion": reply("Green."), "label": False}, Unpaired(ASK, "Green.", False)),
+        ({"prompt": ASK, "completion": reply(""), "label": False}, Unpaired(ASK, "", False)),
+        ({"prompt": said("Hi", "", "Hello?")}, PromptOnly(said("Hi", "", "Hello?"))),
         ({"prompt": "The sky is"}, PromptOnly(said("The sky is"))),
         ({"prompt": [KIND, *ASK]}, PromptOnly([KIND, *ASK])),
     ],

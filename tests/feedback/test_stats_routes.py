@@ -14,6 +14,7 @@ from feedback.caller import Role
 from feedback.export import BOM
 from feedback.filters import MOST_DAYS, MOST_HOURS, Window
 from feedback.formats import parse
+from feedback.labels import CHUNK, MOST_READ
 from feedback.layout import DAY, HOUR
 from tests.conftest import Gateway, chat
 from tests.crowd import VERSIONS, Crowd
@@ -147,6 +148,100 @@ def test_comments_are_the_newest_and_lead_to_their_conversation(client):
     assert client.get("/v1/completions/none/ratings").status_code == 404
 
 
+def paged(client: httpx.Client, path: str, **filters: object) -> list[dict]:
+    """The rows of all pages."""
+    rows, after = [], {}
+    while True:
+        page = look(client, path, **filters, **after)
+        rows += page["data"]
+        if page["next"] is None:
+            return rows
+        after = {"after": page["next"]}
+
+
+def name_of(row: dict) -> tuple[str, str, str]:
+    return row["kind"], row.get("completion_id") or row["pair_id"], row["rater"]
+
+
+@pytest.mark.parametrize("limit", [7, 200])
+def test_all_labels_are_listed_page_by_page_with_words_or_without(client, limit):
+    rows = paged(client, "labels", limit=limit)
+    assert len({name_of(row) for row in rows}) == len(rows) == look(client)["totals"]["labels"]
+    assert {row["kind"] for row in rows if not row.get("comment")} == {"rating", "comparison"}
+    assert rows[:limit] == look(client, "labels", limit=limit)["data"]
+
+
+@pytest.mark.parametrize("path", ["labels", "comments"])
+def test_what_is_listed_takes_the_filters(client, path):
+    everything = paged(client, path, limit=50)
+    for filters, taken in (
+        ({"tag": "writing"}, lambda row: row["tag"] == "writing"),
+        ({"versions": "policy-v1"}, lambda row: "policy-v1" in policies_of(row)),
+        ({"since": since(5)}, lambda row: row["created"] >= int(since(5)) // HOUR * HOUR),
+        ({"source": "human"}, lambda row: row["source"] == "human"),
+    ):
+        expected = [row for row in everything if taken(row)]
+        assert len(expected) > 0
+        assert paged(client, path, limit=50, **filters) == expected
+        if path == "labels":
+            assert len(expected) == look(client, **filters)["totals"]["labels"]
+
+
+def policies_of(row: dict) -> set[str]:
+    return {row["policy"]} if row["kind"] == "rating" else set(row["policies"].values())
+
+
+def test_comments_go_on_after_a_page(client):
+    rows = paged(client, "comments", limit=7)
+    assert rows == look(client, "comments", limit=200)["data"]
+    assert len(rows) > 20
+
+
+def test_a_bare_label_leads_to_its_conversation(client):
+    rows = look(client, "labels", limit=200)["data"]
+    thumb, choice = (
+        next(row for row in rows if row["kind"] == kind and not row.get("comment"))
+        for kind in ("rating", "comparison")
+    )
+    path = f"/v1/completions/{thumb['completion_id']}"
+    assert client.get(path).json()["policy"] == thumb["policy"]
+    assert client.get(path + "/ratings").json()["data"][0]["rating"] == thumb["rating"]
+    pair = client.get(f"/v1/comparisons/{choice['pair_id']}").json()
+    assert {pair[side]["policy"] for side in "ab"} == set(choice["policies"].values())
+
+
+def test_a_label_is_listed_as_it_stands(client, filled):
+    def mine() -> list[str]:
+        rows = look(client, "labels", limit=20)["data"]
+        return [row["rating"] for row in rows if row.get("completion_id") == completion_id]
+
+    completion_id = chat(client)["id"]
+    for rating in ("up", "down", "up", "down"):
+        client.post("/v1/feedback", json={"completion_id": completion_id, "rating": rating})
+    assert mine() == ["down"]
+    client.delete(f"/v1/feedback/{completion_id}")
+    assert mine() == []
+
+
+def test_a_page_of_labels_reads_so_many_events_at_most(redis: Redis, gateway: Gateway):
+    end = time.time() - 60
+    Crowd(end - DAY, end, 1500).speak(redis)
+    with gateway.client() as client:
+        redis.config_resetstat()
+        found = look(client, "labels", tag="none has this")
+        asked = redis.info("commandstats")
+        assert (found["data"], asked["cmdstat_xrevrange"]["calls"]) == ([], MOST_READ // CHUNK)
+        assert asked["cmdstat_hget"]["calls"] <= MOST_READ
+        found = look(client, "labels", tag="none has this", after=found["next"])
+        assert (found["data"], found["next"]) == ([], None), "there are fewer than two such pages"
+
+
+@pytest.mark.parametrize(("path", "after"), [("labels", "soon"), ("labels", "1"), ("comments", "1-1")])
+def test_a_page_after_nothing_that_can_be_is_refused(client, path, after):
+    answer = client.get(f"/v1/stats/{path}", params={"after": after})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "after")
+
+
 def test_a_comment_goes_with_its_rating(client, filled):
     def mine() -> list[str]:
         return [
@@ -223,7 +318,7 @@ def test_figures_are_for_viewers(client, filled):
     with filled.client(filled.key(Role.user)) as user, filled.client(filled.key(Role.viewer)) as viewer:
         for path in (
             "stats/dashboard", "stats/matrix", "stats/reasons", "stats/raters", "stats/comments",
-            "stats/sides", "stats/tags", "stats/sources", "stats/export", "stats/live",
+            "stats/labels", "stats/sides", "stats/tags", "stats/sources", "stats/export", "stats/live",
             "completions/x/ratings", "comparisons/x",
         ):  # fmt: skip
             assert user.get(f"/v1/{path}").status_code == 403, path

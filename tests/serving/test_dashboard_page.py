@@ -97,11 +97,28 @@ def test_tiles_say_what_they_are_of(page):
     expect(loudest).to_contain_text("all versions and tags, all time")
 
 
+def rewarded(gateway: Gateway, **holdout: object) -> None:
+    """A reward model, and what it came to on the held-out labels."""
+    version = {"id": "reward-v1", "path": None, "created": 1.0, "metrics": {"holdout": holdout}}
+    gateway.redis.hset(REWARDS, "reward-v1", orjson.dumps(version))
+
+
+def test_a_reward_model_without_a_held_out_pair_has_no_figure(chromium, gateway):
+    nothing = {"pair_accuracy": None, "pair_accuracy_interval": [0.0, 1.0], "pairs": 0}
+    rewarded(gateway, **nothing, thumb_auroc=None, thumbs=0)
+    with gateway.client() as client:
+        rate(client, "one thumb")
+    with signed_in(chromium, gateway) as page:
+        opened(page, gateway)
+        expect(tile(page, "Reward model").locator("p")).to_have_text(
+            ["nothing to measure it on yet: no held-out pair (reward-v1)"]
+        )
+        expect(page.locator("#rewards .nothing")).to_be_visible()
+
+
 def test_a_reward_model_that_misjudges_thumbs_does_not_hide_it(chromium, gateway):
     holdout = {"pair_accuracy": 0.89, "pair_accuracy_interval": [0.78, 0.94], "pairs": 61}
-    metrics = {"holdout": holdout | {"thumb_auroc": 0.21, "thumbs": 40}}
-    version = {"id": "reward-v1", "path": None, "created": 1.0, "metrics": metrics}
-    gateway.redis.hset(REWARDS, "reward-v1", orjson.dumps(version))
+    rewarded(gateway, **holdout, thumb_auroc=0.21, thumbs=40)
     with gateway.client() as client:
         rate(client, "one thumb")
     with signed_in(chromium, gateway) as page:
@@ -109,6 +126,26 @@ def test_a_reward_model_that_misjudges_thumbs_does_not_hide_it(chromium, gateway
         expect(tile(page, "Reward model")).to_contain_text("AUROC 0.21 of 40 thumbs: below chance")
         ticks = page.locator("#volume .ytick text").all_text_contents()
         assert ticks == ["0", "1"], "one thumb is counted by whole numbers"
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_the_names_of_the_newest_champions_fit_into_the_chart(chromium, gateway, viewport):
+    with gateway.client() as client:
+        rate(client, "one thumb")
+        for version in ("policy-v10", "policy-v11"):
+            gateway.publish(version)
+            promoted = client.post(f"/v1/policies/{version}/promote", json={"reason": "better"})
+            assert promoted.status_code == 200
+        assert client.post("/v1/rollback", json={"reason": "worse"}).status_code == 200
+    with signed_in(chromium, gateway, viewport=viewport) as page:
+        for query in ("", "?range=1d", "?range=7d"):
+            opened(page, gateway, query)
+            names = page.locator("#volume .annotation text")
+            expect(names).to_have_text(["v10", "v11", "↩ v10"])
+            drawing = page.locator("#volume .main-svg").first.bounding_box()
+            for box in (name.bounding_box() for name in names.all()):
+                assert box["x"] >= drawing["x"]
+                assert box["x"] + box["width"] <= drawing["x"] + drawing["width"]
 
 
 def test_numbers_move_without_a_reload(page, filled):
@@ -239,6 +276,68 @@ def test_a_comment_leads_to_its_conversation(page, filled):
     assert violations(page) == []
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+
+
+def thumb(client: httpx.Client, rating: str) -> str:
+    """A bare one."""
+    completion_id = chat(client)["id"]
+    body = {"completion_id": completion_id, "rating": rating}
+    assert client.post("/v1/feedback", json=body).status_code == 200
+    return completion_id
+
+
+def choose(client: httpx.Client, winner: str, **more: object) -> None:
+    pair = client.post("/v1/pairs", json={"messages": [{"role": "user", "content": "Left or right?"}]})
+    answer = client.post("/v1/comparisons", json={"pair_id": pair.json()["id"], "winner": winner, **more})
+    assert answer.status_code == 200
+
+
+def test_bare_labels_lead_to_their_conversations(page, filled):
+    page.get_by_text("All labels").click()
+    with filled.client() as client:
+        choose(client, "tie")
+        newest = page.locator("#comments li").first
+        expect(newest).to_contain_text("Tie")
+        newest.get_by_role("button", name="Open the pair").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.locator(".said.reply")).to_have_count(2)
+        page.keyboard.press("Escape")
+        thumb(client, "down")
+    expect(newest).to_contain_text("Thumb down")
+    newest.get_by_role("button", name="Open the conversation").click()
+    expect(dialog.locator(".said")).to_have_count(2)
+    expect(dialog.locator(".labels li")).to_have_count(1)
+
+
+def test_older_labels_are_listed_at_a_press_and_stay_as_new_ones_come(page, filled):
+    rows = page.locator("#comments li")
+    page.get_by_text("All labels").click()
+    older = page.get_by_role("button", name="Older labels")
+    expect(rows).to_have_count(30)
+    for shown in (60, 90):
+        older.click()
+        expect(rows).to_have_count(shown)
+    open_last = rows.last.get_by_role("button")
+    open_last.focus()
+    with filled.client() as client:
+        thumb(client, "up")
+    expect(rows).to_have_count(91)
+    expect(rows.first).to_contain_text("Thumb up")
+    expect(open_last).to_be_focused()
+    choice(page, "Tag").select_option("writing")
+    expect(rows).to_have_count(30)
+    tagged = number(card(page, "Labels"))
+    for shown in range(60, tagged + 30, 30):
+        older.click()
+        expect(rows).to_have_count(min(shown, tagged))
+    expect(older).to_be_hidden()
+
+
+def test_a_selection_without_a_comment_says_so(page, filled):
+    choice(page, "Source").select_option("import")
+    expect(page.locator("#comments")).to_have_text("No comments in this selection.")
+    page.get_by_text("All labels").click()
+    expect(page.locator("#comments")).to_have_text("No labels in this selection.")
 
 
 def test_a_comment_on_a_pair_leads_to_both_replies(page, filled):

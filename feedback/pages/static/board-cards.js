@@ -15,17 +15,17 @@ export function showCards(parent, { since, totals, sides, raters, rewards }) {
     card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}` : "no choices"),
     card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
     card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")} by people`, `all versions and tags, ${since === null ? "all time" : "by whole days"}`),
-    card(
-      "Reward model",
-      share(live?.pair_accuracy),
-      sure(live?.pair_accuracy_interval),
-      live ? `agrees with people on ${many(live.pairs ?? 0, "pair")} (${live.reward})` : "none yet",
-      thumbs(live),
-    ),
+    card("Reward model", share(live?.pair_accuracy), ...agreement(live), thumbs(live)),
   );
 }
 
 const sure = (interval, digits) => (interval ? SURE + between(interval, digits) : null);
+
+function agreement(reward) {
+  if (!reward) return ["none yet"];
+  if (!reward.pairs) return [`nothing to measure it on yet: no held-out pair (${reward.reward})`];
+  return [sure(reward.pair_accuracy_interval), `agrees with people on ${many(reward.pairs, "pair")} (${reward.reward})`];
+}
 
 // Pairs may go well where thumbs do not.
 function thumbs(reward) {

@@ -46,12 +46,15 @@ const LABELS = [
   ["comparisons", "choices", "--series-3"],
 ];
 
+const LATE = 0.15; // of the time drawn: a mark in the last of it has its name on the left, where it fits
 const FEW = 8; // labels: of fewer a chart would have ticks between whole numbers
 
 function volume({ volume: rows, unit, marks }) {
   const times = rows.map((row) => onAxis(row.start, unit));
   const labels = (row) => row.up + row.down + row.comparisons;
   const top = Math.max(1, ...rows.map(labels));
+  const [first, end] = rows.length ? [rows[0].start, rows.at(-1).start + LENGTHS[unit]] : [0, 0];
+  const late = end - LATE * (end - first);
   draw("volume", {
     empty: rows.every((row) => labels(row) === 0),
     traces: LABELS.map(([key, name, fill]) => ({
@@ -65,7 +68,7 @@ function volume({ volume: rows, unit, marks }) {
     layout: {
       barmode: "stack",
       bargap: unit === "hour" ? 0 : 0.15,
-      xaxis: { type: "date", range: rows.length ? [times[0], onAxis(rows.at(-1).start + LENGTHS[unit], unit)] : undefined },
+      xaxis: { type: "date", range: rows.length ? [times[0], onAxis(end, unit)] : undefined },
       yaxis: { rangemode: "tozero", range: [0, top * 1.28], dtick: top < FEW ? 1 : undefined },
       shapes: marks.map((mark) => ({
         type: "line",
@@ -82,10 +85,10 @@ function volume({ volume: rows, unit, marks }) {
         y: 1 - 0.08 * (index % 3),
         xref: "x",
         yref: "paper",
-        xanchor: "left",
+        xanchor: mark.time > late ? "right" : "left",
         yanchor: "top",
         showarrow: false,
-        text: ` ${mark.kind === "rollback" ? "↩ " : ""}${plain(mark.to).replace("policy-", "")}`,
+        text: ` ${mark.kind === "rollback" ? "↩ " : ""}${plain(mark.to).replace("policy-", "")} `,
         font: { size: 11, color: colour(mark.kind === "rollback" ? "--bad" : "--ink-soft") },
         bgcolor: colour("--surface"),
       })),

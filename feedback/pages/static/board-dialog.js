@@ -1,8 +1,7 @@
-// From a comment down to the conversation. All of it was written by users or by a model: text, and never more.
+// From a label down to the conversation. All of it was written by users or by a model: text, and never more.
 
 import { get } from "./api.js";
 import { el, find, moment } from "./dom.js";
-import { verdict } from "./board-lists.js";
 import { many } from "./board-words.js";
 
 const FINISHES = { stop: "", length: "cut at its longest", null: "broken off" };
@@ -65,6 +64,13 @@ function text(content) {
 
 function spoken(who, words, kind) {
   return el("div", { class: kind, dir: "auto" }, el("b", {}, who), words ?? el("span", { class: "soft" }, "no text was kept"));
+}
+
+export function verdict(label) {
+  if (label.rating === "up") return el("span", { class: "tag good" }, "Thumb up");
+  if (label.rating === "down") return el("span", { class: "tag bad" }, "Thumb down");
+  const words = { a: "Left chosen", b: "Right chosen", tie: "Tie", both_bad: "Both bad" };
+  return el("span", { class: label.winner === "both_bad" ? "tag bad" : "tag" }, words[label.winner] ?? "");
 }
 
 function labels(title, data) {

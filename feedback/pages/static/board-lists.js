@@ -1,8 +1,7 @@
-// Reasons, raters and comments of the dashboard. What people wrote goes in as text.
+// Reasons and raters of the dashboard. What people wrote goes in as text.
 
-import { el, moment, today } from "./dom.js";
+import { el } from "./dom.js";
 import { count, many, share } from "./board-words.js";
-import { openPair, openReply } from "./board-dialog.js";
 
 const MOST_REASONS = 12;
 
@@ -50,41 +49,6 @@ export function showRaters(parent, { loudest }) {
       ),
     ),
   );
-}
-
-// Only what has changed is made anew, so that a list that is being read stays where it is.
-export function showComments(parent, comments) {
-  const key = today() + JSON.stringify(comments); // moments are said by the day
-  if (parent.dataset.shown === key) return;
-  parent.dataset.shown = key;
-  if (comments.length === 0) {
-    nothing(parent, "No comments in this selection.");
-    return;
-  }
-  const before = parent.querySelector("ol")?.scrollTop ?? 0;
-  const list = el("ol", { tabindex: "0", "aria-label": "Comments" }, comments.map(comment));
-  parent.replaceChildren(list);
-  list.scrollTop = before;
-}
-
-function comment(label) {
-  const rating = label.kind === "rating";
-  const versions = rating ? [label.policy] : [label.policies.a, label.policies.b];
-  const open = rating ? () => openReply(label.completion_id) : () => openPair(label.pair_id);
-  return el(
-    "li",
-    {},
-    el("div", { class: "row" }, verdict(label), versions.map((version) => el("span", { class: "tag" }, version)), label.tag ? el("span", { class: "tag accent" }, label.tag) : null, el("span", {}, moment(label.created))),
-    el("p", { class: "said", dir: "auto" }, label.comment),
-    el("div", { class: "row" }, label.reasons.map((reason) => el("span", { class: "tag" }, reason)), el("button", { type: "button", onclick: open }, rating ? "Open the conversation" : "Open the pair")),
-  );
-}
-
-export function verdict(label) {
-  if (label.rating === "up") return el("span", { class: "tag good" }, "Thumb up");
-  if (label.rating === "down") return el("span", { class: "tag bad" }, "Thumb down");
-  const words = { a: "Left chosen", b: "Right chosen", tie: "Tie", both_bad: "Both bad" };
-  return el("span", { class: label.winner === "both_bad" ? "tag bad" : "tag" }, words[label.winner] ?? "");
 }
 
 function nothing(parent, text) {

@@ -5,15 +5,22 @@ import { get } from "./api.js";
 import { find, moment } from "./dom.js";
 import { showCards } from "./board-cards.js";
 import { drawCharts, redraw } from "./board-charts.js";
-import { showComments, showRaters, showReasons } from "./board-lists.js";
+import { LabelList } from "./board-labels.js";
+import { showRaters, showReasons } from "./board-lists.js";
 import { Filters } from "./board-filters.js";
 
 const PAUSE = 2000; // milliseconds between two looks at the most
 const AGAIN = 5000; // milliseconds until what failed is tried again
-const filters = new Filters(find("#filters"), refresh);
+const filters = new Filters(find("#filters"), select);
+const labels = new LabelList(find("#newest"), () => filters.query(), refresh);
 let asking = null;
 let last = 0;
 let waiting = null;
+
+function select() {
+  labels.clear();
+  refresh();
+}
 
 async function refresh() {
   asking?.abort();
@@ -22,8 +29,10 @@ async function refresh() {
   const query = filters.query();
   for (const format of ["csv", "jsonl"]) find(`#download-${format}`).href = `/v1/stats/export?format=${format}&${query}`;
   try {
-    const figures = await get(`/v1/stats/dashboard?${query}`, { signal: mine.signal });
+    const asked = { signal: mine.signal };
+    const [figures, newest] = await Promise.all([get(`/v1/stats/dashboard?${query}`, asked), labels.first(asked)]);
     show(figures);
+    labels.show(newest);
   } catch (error) {
     if (error.name === "AbortError") return;
     say(`Not up to date: ${error.message}`, false);
@@ -33,8 +42,7 @@ async function refresh() {
 }
 
 function show(figures) {
-  const labels = figures.known.sources.human + figures.known.sources.import;
-  const empty = labels === 0;
+  const empty = figures.known.sources.human + figures.known.sources.import === 0;
   find("#loading").hidden = true;
   find("#empty").hidden = !empty;
   find("#board").hidden = empty;
@@ -48,7 +56,6 @@ function show(figures) {
   drawCharts(figures);
   showReasons(find("#reasons"), figures.reasons);
   showRaters(find("#raters"), figures.raters);
-  showComments(find("#comments"), figures.comments);
 }
 
 function say(text, live) {

@@ -5,8 +5,8 @@ import { share } from "./board-words.js";
 import { draw, svg } from "./operate-draw.js";
 import { number, surely } from "./operate-words.js";
 
-const NODE = { width: 228, height: 84 };
-const STEP = { x: NODE.width + 44, y: NODE.height + 20 };
+const NODE = { width: 226, height: 84 };
+const STEP = { x: NODE.width + 15, y: NODE.height + 20 };
 const EDGE = 4; // room for outlines
 
 // `open(version)` shows one.
