@@ -95,7 +95,10 @@ export class Acts {
     const minority = kind === "canary" ? version : baseline;
     this.#ask({
       title: `Change the share of ${minority}`,
-      says: ["Who has it already keeps it where the share grows. Later canaries get the same share."],
+      says: [
+        "Who has it already keeps it where the share grows. Later canaries get the same share.",
+        "Evidence begins anew: with another share, later ratings would weigh more on one side.",
+      ],
       fields: fieldsOf("#share-fields", { share: percent(now) }),
       action: "Change the share",
       send: ({ reason, fields }) => post("/v1/release", { reason, share: fields.share / 100 }),
