@@ -39,6 +39,7 @@ ROUTES = {
     "GET /v1/stats/sides": Role.viewer,
     "GET /v1/stats/raters": Role.viewer,
     "GET /v1/stats/comments": Role.viewer,
+    "GET /v1/stats/labels": Role.viewer,
     "GET /v1/stats/tags": Role.viewer,
     "GET /v1/stats/sources": Role.viewer,
     "GET /v1/stats/export": Role.viewer,
