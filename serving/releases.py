@@ -63,7 +63,7 @@ class Trial:
 
     @property
     def account(self) -> str:
-        """What is evidence goes by it: another one from each change of the share on."""
+        """What evidence is kept under; each change of the share opens another."""
         return f"{self.key}:{self.since}"
 
     def told(self) -> dict[str, Any]:

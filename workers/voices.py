@@ -20,8 +20,8 @@ class Voices:
 
     What counts is what chance dealt out: thumbs on replies that the trial's draw gave to a version since it
     has its share, and blind pairs of the two. A changed mind counts once, a withdrawn one not at all. Of
-    several raters of one reply the first counts: they are as many witnesses of it as may be, but of a version
-    one. What a rater said before tells how lenient they are.
+    several raters of one reply the first counts: chance dealt it out once. What a rater said before tells how
+    lenient they are.
     """
 
     def __init__(self, redis: Redis, trial: Trial) -> None:
