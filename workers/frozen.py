@@ -23,7 +23,7 @@ class Frozen:
 
     def __init__(self, backbone: Any, first: int) -> None:
         self._backbone, self._first = backbone, first
-        self._states: dict[Part, Tensor] = {}
+        self._states: dict[tuple[int, ...], Tensor] = {}  # of so many of a text's last tokens as it has rows
         self._bytes = 0
         self._parts: Sequence[Part] = ()
         backbone.layers[first].register_forward_pre_hook(self._remember)
@@ -37,7 +37,7 @@ class Frozen:
     def reading(self, parts: Sequence[Part]) -> Iterator[None]:
         """While it is open the backbone is called once, with one row: the texts' `parts`, one after the
         other. If all of them are known its lower layers do not run; else they do, and are remembered."""
-        found = [self._states[part] for part in parts if part in self._states]
+        found = [states for part in parts if (states := self._known(part)) is not None]
         if len(found) < len(parts):
             self._parts = parts
             try:
@@ -75,9 +75,18 @@ class Frozen:
             return
         rows = given[0].detach()[0].split([count for _, count in self._parts])
         for part, states in zip(self._parts, rows, strict=True):
-            if part not in self._states:
-                self._states[part] = states.clone()
+            if self._known(part) is None:
+                text, _count = part
+                if (shorter := self._states.get(text)) is not None:
+                    self._bytes -= shorter.numel() * shorter.element_size()
+                self._states[text] = states.clone()
                 self._bytes += states.numel() * states.element_size()
+
+    def _known(self, part: Part) -> Tensor | None:
+        """The states of the tokens that are meant, (count, d), if all of them are there."""
+        text, count = part
+        states = self._states.get(text)
+        return None if states is None or len(states) < count else states[-count:]
 
 
 class Passthrough(nn.Module):

@@ -1,8 +1,9 @@
 """Replies packed into rows without padding, a prompt once for all of its replies. Torch; for stages only.
 
-A row holds whole groups: [prompt, reply, reply, …], [prompt, reply, …], … All but the attention sees it as
-one long sequence, so no token is computed twice and none is padding. For the attention each reply is unpacked
-behind its prompt, so it sees what it would see alone.
+A row holds whole groups: [prompt, reply, reply, …], [prompt, reply, …], … and before them once what all of
+its prompts begin with, such as a system message. All but the attention sees it as one long sequence, so no
+token is computed twice and none is padding. For the attention each reply is unpacked behind its prompt, so it
+sees what it would see alone.
 """
 
 import types
@@ -26,6 +27,7 @@ ATTENTION = "packed"
 # Positions whose logits are alive at a time: as fit a CPU's caches, and fewer reads of the head on a GPU.
 CPU_CHUNK, GPU_CHUNK = 128, 1024
 SHORT = 256  # tokens of a sequence up to which a CPU keeps its attention's weights for the backward
+WORTH = 8  # tokens that the prompts of a row have in common from which on they stand there once
 IGNORED = -100
 _EXTRAS = ("entropy", "mean_logit", "top")
 _UNSUPPORTED = (
@@ -105,7 +107,9 @@ def plan(replies: Sequence[Reply], budget: int) -> list[list[int]]:
 
 
 def pack(replies: Sequence[Reply], rows: Sequence[int], share: bool = True) -> Pack:
-    """One row of the replies `rows` of `replies`; neighbours with the same prompt `share` it."""
+    """One row of the replies `rows` of `replies`; neighbours with the same prompt `share` it, and all prompts
+    what they begin with."""
+    common = _common([replies[row].prompt for row in rows]) if share else 0
     ids: list[int] = []
     positions: list[int] = []
     sequences: list[list[int]] = []
@@ -115,18 +119,22 @@ def pack(replies: Sequence[Reply], rows: Sequence[int], share: bool = True) -> P
     parts: list[Part] = []
     prompt: tuple[int, ...] | None = None
     begin = 0
+    if common:
+        ids += replies[rows[0]].prompt[:common]
+        positions += range(common)
+        parts.append((tuple(ids), common))
     for number, row in enumerate(rows):
         text = replies[row]
         if not share or tuple(text.prompt) != prompt:
             prompt, begin = tuple(text.prompt), len(ids)
-            ids += text.prompt
-            positions += range(len(text.prompt))
-            parts.append((prompt, len(prompt)))
+            ids += text.prompt[common:]
+            positions += range(common, len(prompt))
+            parts.append((prompt, len(prompt) - common))
         here, length = len(ids), len(text.tokens)
-        behind = begin + len(text.prompt)
+        behind = begin + len(text.prompt) - common
         ids += text.tokens
         positions += range(len(text.prompt), len(text.prompt) + length)
-        sequences.append([*range(begin, behind), *range(here, here + length)])
+        sequences.append([*range(common), *range(begin, behind), *range(here, here + length)])
         source += [behind - 1, *range(here, here + length - 1)]
         target += text.tokens
         reply += [number] * length
@@ -146,6 +154,17 @@ def pack(replies: Sequence[Reply], rows: Sequence[int], share: bool = True) -> P
         reply=torch.tensor(reply),
         parts=parts,
     )
+
+
+def _common(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all `prompts` begin with, less than any of them has; 0 where that is not `WORTH` it, or
+    where all are the same."""
+    first, last = min(prompts), max(prompts)  # in the order of a dictionary, so what is between begins alike
+    if first == last:
+        return 0
+    most = min(map(len, prompts)) - 1
+    alike = next((n for n in range(most) if first[n] != last[n]), most)
+    return alike if alike >= WORTH else 0
 
 
 def score_pack(model: Any, row: Pack, extras: bool = False) -> Scored:

@@ -13,6 +13,9 @@ TEXTS = [
     Reply([1, 5, 6], [14, 16, 17, 2]),
 ]
 
+SYSTEM = [1, *range(3, 12)]
+BEGUN_ALIKE = [Reply([*SYSTEM, *text.prompt], text.tokens) for text in TEXTS]
+
 
 @pytest.fixture
 def policy(moved_policy):
@@ -48,15 +51,41 @@ def test_a_shared_prompt_stands_in_a_row_once():
     assert row.reply.tolist() == [0, 0, 0, 1, 1, 2, 2]
 
 
-def test_a_reply_in_a_row_scores_as_it_does_alone_and_has_the_same_gradient(policy):
-    weights = torch.linspace(-1, 1, sum(len(text.tokens) for text in TEXTS))
-    expected = torch.cat([alone(policy, text) for text in TEXTS])
+def test_what_all_prompts_of_a_row_begin_with_stands_in_it_once():
+    row = pack(BEGUN_ALIKE, [0, 2, 1])
+    assert row.ids.tolist() == [[*SYSTEM, 1, 5, 6, 11, 12, 2, 13, 2, 7, 15, 2]]
+    assert row.positions.tolist() == [[*range(10), 10, 11, 12, 13, 14, 15, 13, 14, 11, 12, 13]]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "common"),
+    [
+        ([[1, 2, 3], [1, 2, 4]], 2),
+        ([[1, 2, 3, 4], [1, 2, 3], [1, 2, 3, 4]], 2),  # whose last token tells what comes next
+        ([[1, 2], [3, 2]], 0),
+        ([[1, 2, 3], [1, 2, 3]], 0),  # a shared prompt is shared already
+    ],
+)
+def test_how_much_is_common_to_prompts(monkeypatch, prompts, common):
+    monkeypatch.setattr("workers.packing.WORTH", 1)
+    row = pack([Reply(prompt, [9]) for prompt in prompts], range(len(prompts)))
+    assert row.parts[0] == ((*prompts[0][: common or len(prompts[0])],), common or len(prompts[0]))
+    assert row.reply.tolist() == [*range(len(prompts))]
+    for sequence, prompt in zip(row.unpack.tolist(), prompts, strict=True):
+        assert row.ids[0, sequence[: len(prompt) + 1]].tolist() == [*prompt, 9]
+        assert row.positions[0, sequence[: len(prompt) + 1]].tolist() == [*range(len(prompt) + 1)]
+
+
+@pytest.mark.parametrize("texts", [TEXTS, BEGUN_ALIKE], ids=["apart", "begun alike"])
+def test_a_reply_in_a_row_scores_as_it_does_alone_and_has_the_same_gradient(policy, texts):
+    weights = torch.linspace(-1, 1, sum(len(text.tokens) for text in texts))
+    expected = torch.cat([alone(policy, text) for text in texts])
     slope = gradient(policy, (expected * weights).sum())
     enable(policy.get_base_model())
     order = [0, 2, 3, 1]
-    row = pack(TEXTS, order)
+    row = pack(texts, order)
     found = score_pack(policy.get_base_model(), row).logprobs
-    found = torch.cat([found[row.reply == order.index(number)] for number in range(len(TEXTS))])
+    found = torch.cat([found[row.reply == order.index(number)] for number in range(len(texts))])
     torch.testing.assert_close(found, expected, rtol=0.03, atol=0.03)
     mine = gradient(policy, (found * weights).sum())
     assert torch.cosine_similarity(slope, mine, dim=0) > 0.99
@@ -137,6 +166,23 @@ def test_what_lies_below_the_adapters_reads_a_text_once_and_nothing_else_changes
     score_pack(base, pack([TEXTS[0], other], [0, 1]))
     assert len(read) == 2
     torch.testing.assert_close(alone(model, TEXTS[0]), first[:3], rtol=0.03, atol=0.03)
+
+
+def test_a_text_that_was_read_alone_is_known_in_a_row_that_shares_its_beginning(tiny_model, moved_policy):
+    base = moved_policy(top_layers=0.5).get_base_model()
+    read = []
+    base.model.layers[0].register_forward_hook(lambda *_: read.append(1))
+    for number in range(3):
+        score_pack(base, pack(BEGUN_ALIKE, [number]))
+    assert len(read) == 3
+    row = pack(BEGUN_ALIKE, [0, 2, 1])
+    found = score_pack(base, row).logprobs
+    assert len(read) == 4  # for what they share
+    again = score_pack(base, row).logprobs
+    assert len(read) == 4
+    torch.testing.assert_close(again, found, rtol=0.02, atol=0.02)
+    score_pack(base, pack(BEGUN_ALIKE, [1], share=False))
+    assert len(read) == 4  # all of its prompt is still there
 
 
 def test_the_lower_layers_can_be_read_alone_and_need_not_run_again(tiny_model):
