@@ -111,7 +111,10 @@ def engine_flags(model: str, gpu: bool, targets: Iterable[str]) -> list[str]:
     flags += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     flags += ["--disable-uvicorn-access-log"]
     # On one machine the trainer needs a share of the same GPU.
-    return [*flags, "--gpu-memory-utilization", "0.6"] if gpu else [*flags, "--enforce-eager"]
+    if gpu:
+        return [*flags, "--gpu-memory-utilization", "0.6"]
+    # Replies share their prompt in whole blocks; a CPU's are 128 tokens by default, longer than most prompts.
+    return [*flags, "--enforce-eager", "--block-size", "32"]
 
 
 def cpu_variables() -> dict[str, str]:
