@@ -26,7 +26,8 @@ from workers.device import device
 from workers.packing import IGNORED, Reply
 from workers.policy_model import assert_finite
 
-HALVINGS = 6
+NEAREST = 1 / 64  # of a way that was too far: less of it is none
+BACK = 0.9  # of the way that a line says is within the bounds, as it is measured on a sample
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 
 
@@ -205,6 +206,17 @@ class Distance:
         """Whether none of the three is beyond its bound."""
         return self.step <= bound.step and self.base <= bound.base and self.plain <= bound.plain
 
+    def share_to(self, far: "Distance", bound: "Distance") -> float:
+        """The share of the straight way to `far` at which the first of the three is expected to meet its
+        bound: at most 1, and 0 where one is no number. The root of a small KL is about a length, which on a
+        line is at most what lies between those at its ends; of `plain` that is taken to hold itself."""
+        ways = zip(self._lengths(), far._lengths(), bound._lengths(), strict=True)
+        shares = [(most - here) / (there - here) for here, there, most in ways if not there <= most]
+        return min((share if share > 0 else 0.0 for share in shares), default=1.0)
+
+    def _lengths(self) -> tuple[float, float, float]:
+        return max(self.step, 0.0) ** 0.5, max(self.base, 0.0) ** 0.5, self.plain
+
     def widened_to(self, begin: "Distance") -> "Distance":
         """As a bound, but that `begin` is within it."""
         return Distance(max(self.step, begin.step), max(self.base, begin.base), max(self.plain, begin.plain))
@@ -213,9 +225,9 @@ class Distance:
 class KeepNear(TrainerCallback):
     """Measures how far the policy has gone, every few steps, and ends the training where it leaves a bound.
 
-    The last step is then gone back by halves until it is within (the line search of TRPO, arXiv 1502.05477,
-    appendix C). A policy that begins outside is held to where it begins. A measurement is (step, Distance);
-    `cut`: whether it had to be.
+    The last step is then gone back until it is within (the line search of TRPO, arXiv 1502.05477, appendix
+    C), not by halves but to where it is expected to be (`Distance.share_to`). A policy that begins outside is
+    held to where it begins. A measurement is (step, Distance); `cut`: whether it had to be.
 
     Where all steps together went less far than `reach`, a share of the bound on the KL of a round, the
     parameters go on along the same line to where that KL is expected: TRPO's step is as long as its bound
@@ -227,7 +239,7 @@ class KeepNear(TrainerCallback):
     be left, and at the end before the way is gone on with, `restores` times; it is told whether no step of
     training came since the last time.
 
-    StageError where a step made a parameter infinite or no number: from there is no way back by halves.
+    StageError where a step made a parameter infinite or no number: from there is no way back.
     """
 
     def __init__(
@@ -306,15 +318,16 @@ class KeepNear(TrainerCallback):
         self.stretched *= times
 
     def _go_back(self, step: int) -> float:
-        """From where it is, by halves, towards where it was last within, until it is; the share that is left
-        of the way from there."""
-        far = self._copy()
-        for halving in range(1, HALVINGS + 1):
-            self._set(
-                [near + (there - near) / 2**halving for near, there in zip(self._kept, far, strict=True)]
-            )
+        """From where it is towards where it was last within, until it is; the share that is left of the way
+        from there."""
+        far, share, most = self._copy(), 1.0, BACK
+        while share > NEAREST:
+            found = self.measured[-1][1]
+            share = max(share * min(BACK * self._there.share_to(found, self._bound), most), NEAREST)
+            most = 0.5  # the line was no guide
+            self._set([near + (there - near) * share for near, there in zip(self._kept, far, strict=True)])
             if self._within(step):
-                return math.ldexp(1.0, -halving)
+                return share
         self._back_to_kept(step)
         return 0.0
 

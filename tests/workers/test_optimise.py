@@ -431,6 +431,39 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
     assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
 
 
+def test_a_policy_goes_back_to_where_a_straight_line_is_within_its_bounds():
+    model = torch.nn.Linear(1, 1)
+    ways = []
+
+    def measure() -> Distance:
+        """A KL that grows with the square of the way, and one that is no number far out."""
+        way = float(model.weight.detach()) / 8
+        ways.append(way)
+        return Distance(way**2 if way < 2 else float("nan"), 0.0, 0.0)
+
+    def end(first: float, last: float) -> KeepNear:
+        ways.clear()
+        with torch.no_grad():
+            model.weight.fill_(8 * first)
+        near = KeepNear(model, measure, Distance(0.25, 1.0, 1.0), every=1)
+        with torch.no_grad():
+            model.weight.fill_(8 * last)
+        near.on_step_end(None, SimpleNamespace(global_step=1, max_steps=2), SimpleNamespace())
+        assert near.cut
+        return near
+
+    end(0.0, 0.6)
+    assert ways == pytest.approx([0.0, 0.6, 0.9 * 0.5])
+    end(0.4, 0.6)  # the way from where it was within
+    assert ways == pytest.approx([0.4, 0.6, 0.4 + 0.9 * 0.1])
+    end(0.0, 4.0)
+    assert ways[:3] == [0.0, 4.0, 4.0 / 64], "where nothing is known, it goes back by the most"
+    near = end(0.5, 0.5 + 1e-3)
+    assert ways[-1] > 0.5
+    assert float(model.weight.detach()) == 4.0, "and no way at all, where none is within"
+    assert near.measured[-1][1] == near.measured[0][1]
+
+
 def test_restoring_is_told_whether_a_step_came_in_between():
     told, model = [], torch.nn.Linear(1, 1)
     rises = iter([0.0, 0.2, 0.0, 0.0, *[0.0] * 9])  # at the start, out at step 3, restored, at step 6, …

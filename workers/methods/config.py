@@ -81,7 +81,7 @@ class Config(StageConfig):
     max_kl_base: float = 0.45
     max_nll_rise: float = 0.02
     reach: float = 0.8
-    check_every: int = 3
+    check_every: int = 4
     watched: int = 32
     max_grad_norm: float = 1.0
     probes: int = 4
