@@ -43,7 +43,8 @@ def fill(redis: Redis, name: str, times: Iterable[int], raters: int = 100, seed:
 def _thumb(name: str, created: float, rater: str, dice: random.Random) -> tuple[Completion, Rating]:
     kind = dice.random() < 0.5
     reply = " ".join(dice.choices(KIND if kind else UNKIND, k=dice.randint(4, 40)))
-    messages = [{"role": "user", "content": " ".join(["tell me about", *dice.choices(TOPICS, k=4)])}]
+    # Hardly two ask the same: what is asked in a held-out conversation as well teaches nothing.
+    messages = [{"role": "user", "content": " ".join(["tell me about", *dice.choices(TOPICS, k=8)])}]
     completion = Completion(
         id=f"chatcmpl-{name}",
         policy="policy-v0",
