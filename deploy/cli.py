@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 
 from deploy.cli_chat import Talk, converse
-from deploy.cli_feedback import export, feedback
+from deploy.cli_feedback import export, feedback_app
 from deploy.cli_import import import_file
 from deploy.cli_jobs import jobs_app, watch
 from deploy.cli_keys import keys_app
 from deploy.cli_learning import learning_app
+from deploy.cli_plots import plots
 from deploy.cli_release import release_app
 from deploy.cli_session import AsJson, Commands, Limit, MaybeWhy, Session, Why
 from deploy.client import ROOT, ClientError, Object
@@ -34,6 +35,7 @@ app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, help="Operate Thumbwheel: chat, rate, learn."
 )
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(learning_app, name="learning")
 app.add_typer(release_app, name="release")
 app.add_typer(keys_app, name="keys")
@@ -150,8 +152,8 @@ def update(
 
 
 app.command("import")(import_file)
-app.command()(feedback)
 app.command()(export)
+app.command()(plots)
 
 
 @app.command()

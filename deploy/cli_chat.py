@@ -6,20 +6,26 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.markup import escape
 
+from deploy.cli_said import REASONS, Lines, ask_why, read_said, tagged
 from deploy.client import Client, ClientError, Object
 
-HELP = """\
-/up [COMMENT]      the last reply was good
-/down [COMMENT]    the last reply was bad
-/pair [QUESTION]   two replies side by side, to QUESTION or to the last one; you choose
-/new               start a new conversation
-/quit              leave (so does Ctrl-D)"""
+HELP = f"""\
+/up [#REASON …] [COMMENT]    the last reply was good
+/down [#REASON …] [COMMENT]  the last reply was bad
+/better TEXT                 a better reply (and a thumb down, if it has none)
+/withdraw                    take back what you said of the last reply
+/pair [QUESTION]             two replies to QUESTION, or to the last; you choose
+/new                         start a new conversation
+/quit                        leave (so does Ctrl-D)
+Reasons for up: {tagged(REASONS["up"])}
+Reasons for down: {tagged(REASONS["down"])}"""
+NOTHING = "There is no reply to rate yet."
 CHOICES = {"a": "a", "b": "b", "t": "tie", "n": "both_bad"}
 
 
 @dataclass
 class Talk:
-    """One conversation: its messages so far, and the last reply's id, if it can be rated."""
+    """One conversation: its messages so far, the last reply's id, if it can be rated, and how it was."""
 
     client: Client
     console: Console
@@ -27,6 +33,7 @@ class Talk:
     user: str | None = None
     messages: list[Object] = field(default_factory=list)
     last: str | None = None
+    rating: Object = field(default_factory=dict)
 
     def ask(self, question: str) -> None:
         """Send a turn, print the reply as it comes, keep both. Raises ClientError, and then keeps neither."""
@@ -40,18 +47,33 @@ class Talk:
         finally:
             self._print("")
         self.messages = [*asked, {"role": "assistant", "content": "".join(parts)}]
-        self.last = completion_id
+        self.last, self.rating = completion_id, {}
         self.console.print(f"[dim]{model}  {completion_id}[/dim]", soft_wrap=True)
 
-    def rate(self, thumb: str, comment: str) -> None:
-        if self.last is None:
-            self._print("There is no reply to rate yet.")
-            return
-        body = {"completion_id": self.last, "rating": thumb, "comment": comment or None, "user": self.user}
-        answer = self.client.post("/v1/feedback", body)
-        self._print(f"Thanks: thumb {thumb} for {answer['policy']}.")
+    def rate(self, thumb: str, said: str) -> None:
+        """The same thumb once more adds to what was said; the other one begins anew. Raises UnknownReason."""
+        reasons, comment = read_said(said, REASONS[thumb])
+        given = {"reasons": reasons, "comment": comment}
+        before = self.rating if self.rating.get("rating") == thumb else {}
+        added = {name: value for name, value in given.items() if value}
+        self._rate({"correction": self.rating.get("correction"), **before, "rating": thumb, **added})
 
-    def pair(self, question: str, choose: Callable[[str], str]) -> None:
+    def better(self, text: str) -> None:
+        if text:
+            self._rate({"rating": "down", **self.rating, "correction": text})
+        else:
+            self._print("Say what is better: /better TEXT")
+
+    def withdraw(self) -> None:
+        if self.last is None:
+            self._print(NOTHING)
+            return
+        user = {} if self.user is None else {"user": self.user}
+        self.client.delete(f"/v1/feedback/{self.last}", {}, **user)
+        self.rating = {}
+        self._print("What you said of the last reply is withdrawn.")
+
+    def pair(self, question: str, lines: Lines) -> None:
         """Ask for two blind replies; what was chosen becomes the conversation's next turn."""
         asked = self._asked_for_pair(question)
         if not asked:
@@ -63,17 +85,30 @@ class Talk:
             self.console.print(f"[bold]{side.upper()}[/bold]  {escape(text)}")
         winner = ""
         while winner not in CHOICES:
-            winner = choose("Which is better? a, b, t (tie) or n (neither): ").strip().lower()[:1]
-        verdict = {"pair_id": pair["id"], "winner": CHOICES[winner], "user": self.user}
+            winner = lines.ask("Which is better? a, b, t (tie) or n (neither): ").lower()[:1]
+        why = ask_why(CHOICES[winner], lines, self._print)
+        verdict = {"pair_id": pair["id"], "winner": CHOICES[winner], "user": self.user, **why}
         answer = self.client.post("/v1/comparisons", verdict)
         self._print(f"Thanks. A was {answer['a']['policy']}, B was {answer['b']['policy']}.")
         kept = winner if winner in replies else "a"
         self.messages = [*asked, {"role": "assistant", "content": replies[kept]}]
-        self.last = answer[kept]["completion_id"]
+        self.last, self.rating = answer[kept]["completion_id"], {}
 
     def new(self) -> None:
-        self.messages, self.last = [], None
+        self.messages, self.last, self.rating = [], None, {}
         self._print("A new conversation.")
+
+    def _rate(self, rating: Object) -> None:
+        """All that is said of the last reply, in place of what was."""
+        if self.last is None:
+            self._print(NOTHING)
+            return
+        answer = self.client.post("/v1/feedback", {"completion_id": self.last, "user": self.user, **rating})
+        self.rating = rating
+        thanks = f"Thanks: thumb {rating['rating']} for {answer['policy']}."
+        if reasons := answer["reasons"]:
+            thanks += f" Reasons: {', '.join(reasons)}."
+        self._print(thanks + (" With a better reply." if answer["correction"] else ""))
 
     def _asked_for_pair(self, question: str) -> list[Object]:
         if question:
@@ -86,25 +121,28 @@ class Talk:
 
 def converse(talk: Talk, read: Callable[[str], str] = input) -> None:
     """Read lines and act on them until /quit or the end of input. What the service refuses is said."""
+    lines = Lines(read)
     talk.console.print("[dim]Say something; /help lists what else there is.[/dim]")
     while True:
         try:
-            line = read("you> ").strip()
+            line = lines.ask("you> ")
         except (EOFError, KeyboardInterrupt):
             talk.console.print()
             return
         if line == "/quit":
             return
         if line:
-            _act(talk, line, read)
+            _act(talk, line, lines)
 
 
-def _act(talk: Talk, line: str, read: Callable[[str], str]) -> None:
+def _act(talk: Talk, line: str, lines: Lines) -> None:
     command, _, rest = line.partition(" ")
     actions: dict[str, Callable[[], None]] = {
         "/up": lambda: talk.rate("up", rest.strip()),
         "/down": lambda: talk.rate("down", rest.strip()),
-        "/pair": lambda: talk.pair(rest.strip(), read),
+        "/better": lambda: talk.better(rest.strip()),
+        "/withdraw": talk.withdraw,
+        "/pair": lambda: talk.pair(rest.strip(), lines),
         "/new": talk.new,
         "/help": lambda: talk.console.print(HELP, markup=False),
     }

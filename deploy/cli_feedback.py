@@ -1,25 +1,26 @@
-"""`thumbwheel feedback`, `thumbwheel export`: what people said, as the dashboard has it; all of it as a file.
+"""`thumbwheel feedback`, `thumbwheel export`: what people said, as the dashboard has it; all as a file."""
 
-A file that is there already is replaced only once all of the new one has come.
-"""
-
-import codecs
-import io
-import sys
-import time
-from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from deploy.cli_filters import Days, Source, Tag, Versions, query_of
+from deploy.cli_labels import conversation, labels, who_said
+from deploy.cli_out import write_out
 from deploy.cli_session import AsJson, Session
 from deploy.cli_show import Screen
 from deploy.cli_table import show_table
-from deploy.cli_words import ago, interval, many, share
+from deploy.cli_words import interval, many, share
 from deploy.client import Object
-from deploy.visible import visible_json
+
+feedback_app = typer.Typer(
+    invoke_without_command=True,
+    help="What people think: approval, response, who beats whom, reasons, comments; labels one by one.",
+)
+feedback_app.command()(labels)
+feedback_app.command()(conversation)
 
 
 class Format(StrEnum):
@@ -27,12 +28,7 @@ class Format(StrEnum):
     jsonl = "jsonl"
 
 
-Versions = Annotated[str | None, typer.Option(help="Policy versions, by commas. Default: all.")]
-Days = Annotated[float | None, typer.Option(min=0.01, help="Of the last so many days. Default: all time.")]
-Tag = Annotated[str | None, typer.Option(help="Of chats with this `metadata.tag`.")]
-Source = Annotated[str | None, typer.Option(help="human, or import.")]
-
-
+@feedback_app.callback()
 def feedback(
     ctx: typer.Context,
     versions: Versions = None,
@@ -41,10 +37,14 @@ def feedback(
     source: Source = None,
     as_json: AsJson = False,
 ) -> None:
-    """What people think: approval, response, who beats whom, reasons, comments."""
+    query = query_of(versions, days, tag, source)
+    if (command := ctx.invoked_subcommand) is not None:
+        if query or as_json:
+            ctx.fail(f"Options of `{command}` stand behind it: thumbwheel feedback {command} …")
+        return
     session: Session = ctx.obj
     with session.connect() as client:
-        found = client.get("/v1/stats/dashboard", **_query(versions, days, tag, source))
+        found = client.get("/v1/stats/dashboard", **query)
     session.screen.json(found) if as_json else show(session.screen, found)
 
 
@@ -62,17 +62,11 @@ def export(
     """All feedback as CSV, or as JSON lines that `import` takes again."""
     session: Session = ctx.obj
     kind = form or _form_of(file)
-    query = {**_query(versions, days, tag, source), "format": kind.value}
+    query = {**query_of(versions, days, tag, source), "format": kind.value}
     with session.connect() as client:
-        parts = client.download("/v1/stats/export", **query)
-        if str(file) == "-":
-            _print(parts)
-            return
-        beside = file.with_name(f"{file.name}.part")
-        with beside.open("wb") as out:
-            out.writelines(parts)
-    beside.replace(file)
-    session.screen.say(f"{file} has it.")
+        write_out(client.download("/v1/stats/export", **query), file)
+    if str(file) != "-":
+        session.screen.say(f"{file} has it.")
 
 
 def show(screen: Screen, found: Object) -> None:
@@ -112,7 +106,8 @@ def show(screen: Screen, found: Object) -> None:
         show_table(screen.console, ("reason", "times"), [(r["reason"], r["total"]) for r in found["reasons"]])
     if found["comments"]:
         columns = ("when", "policy", "said", "comment")
-        show_table(screen.console, columns, map(_comment, found["comments"]), prose=("comment",))
+        comments = [(*who_said(label), label["comment"]) for label in found["comments"]]
+        show_table(screen.console, columns, comments, prose=("comment",))
 
 
 def _form_of(file: Path) -> Format:
@@ -127,33 +122,8 @@ def _form_of(file: Path) -> Format:
     return Format(ending) if ending else Format.jsonl
 
 
-def _print(parts: Iterable[bytes]) -> None:
-    """As it is, but on a terminal, which comments could steer."""
-    if not sys.stdout.isatty():
-        sys.stdout.buffer.writelines(parts)
-        return
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
-    for part in parts:
-        sys.stdout.write(visible_json(decoder.decode(part)))
-
-
-def _comment(said: Object) -> tuple[str | None, str, str, str]:
-    if said["kind"] == "rating":
-        return ago(said["created"]), said["policy"], said["rating"], said["comment"]
-    both = said["policies"]
-    return ago(said["created"]), f"{both['a']}, {both['b']}", said["winner"], said["comment"]
-
-
 def _strength(row: Object | None) -> str | None:
     if row is None or row["value"] is None:
         return None
     low, high = row["interval"] or (row["value"], row["value"])
     return f"{row['value']:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _query(
-    versions: str | None, days: float | None, tag: str | None, source: str | None
-) -> dict[str, str | int]:
-    since = None if days is None else round(time.time() - days * 86400)
-    given = {"versions": versions, "since": since, "tag": tag, "source": source}
-    return {name: value for name, value in given.items() if value is not None}

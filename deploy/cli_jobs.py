@@ -1,4 +1,4 @@
-"""`thumbwheel jobs`: list, show, watch and cancel update jobs."""
+"""`thumbwheel jobs`: list, show, watch and cancel update jobs, and read their logs."""
 
 from typing import Annotated
 
@@ -12,6 +12,8 @@ EXIT_CODES = {"done": 0, "skipped": 3}
 INTERRUPTED = 130
 
 JobId = Annotated[str, typer.Argument(help="The job's id; `jobs list` shows it.")]
+MaybeJobId = Annotated[str | None, typer.Argument(help="The job's id. Default: the newest.")]
+Lines = Annotated[int, typer.Option(min=1, max=2000, help="How many, the last ones.")]
 
 jobs_app = typer.Typer(
     invoke_without_command=True, help="The update jobs; lists the newest if not told more."
@@ -43,18 +45,28 @@ def show_job(ctx: typer.Context, job_id: JobId, as_json: AsJson = False) -> None
 
 
 @jobs_app.command("watch")
-def watch_job(
-    ctx: typer.Context,
-    job_id: Annotated[str | None, typer.Argument(help="The job's id. Default: the newest.")] = None,
-    as_json: AsJson = False,
-) -> None:
+def watch_job(ctx: typer.Context, job_id: MaybeJobId = None, as_json: AsJson = False) -> None:
     """Follow a job until its end."""
     session: Session = ctx.obj
     with session.connect() as client:
-        if job_id is None and not (newest := client.every("/v1/jobs", 1)):
-            raise ClientError("There is no job yet. `thumbwheel update` starts one.")
-        job = client.get(f"/v1/jobs/{job_id}") if job_id else newest[0]
+        job = client.get(f"/v1/jobs/{job_id}") if job_id else _newest(client)
         watch(session, client, job, as_json)
+
+
+@jobs_app.command("log")
+def log_of_job(
+    ctx: typer.Context, job_id: MaybeJobId = None, lines: Lines = 50, as_json: AsJson = False
+) -> None:
+    """The end of what a job's newest stage printed."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        found = client.get(f"/v1/jobs/{job_id or _newest(client)['id']}/log", lines=lines)
+    if as_json:
+        session.screen.json(found)
+        return
+    session.screen.warn(_headline(found))  # beside the lines, which may go into a file
+    for line in found["lines"]:
+        session.screen.say(line)
 
 
 @jobs_app.command("cancel")
@@ -68,6 +80,19 @@ def cancel_job(ctx: typer.Context, job_id: JobId, reason: Why, as_json: AsJson =
     else:
         stopping = job["state"] == "running"
         session.screen.say(f"{job_id} stops within seconds." if stopping else f"{job_id} is {job['state']}.")
+
+
+def _newest(client: Client) -> Object:
+    if newest := client.every("/v1/jobs", 1):
+        return newest[0]
+    raise ClientError("There is no job yet. `thumbwheel update` starts one.")
+
+
+def _headline(log: Object) -> str:
+    if log["stage"] is None:
+        return f"No stage of {log['id']} has printed anything yet."
+    part = f", the last {len(log['lines'])} lines" if log["more"] else ""
+    return f"{log['id']}/{log['stage']}/log.txt{part}:"
 
 
 def watch(session: Session, client: Client, job: Object, as_json: bool) -> None:

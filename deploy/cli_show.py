@@ -1,7 +1,6 @@
 """What people see of the service: tables for a terminal, the same facts as JSON for scripts."""
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 
 from rich.markup import escape
@@ -10,6 +9,7 @@ from rich.table import Table
 from deploy.cli_audit import change
 from deploy.cli_follow import doing
 from deploy.cli_table import Marked, cell, console_for, show_table
+from deploy.cli_trial import show_arms, trial_rows
 from deploy.cli_words import ago, duration, interval, number, share, span, stamp
 from deploy.client import Object
 from deploy.visible import visible_json
@@ -155,10 +155,12 @@ class Screen:
             ("rules", f"{rules['mode']}, {rules['share']:.0%} of the traffic; {undecided}; {watch}"),
             ("pinned", "yes: nothing moves by itself" if rules["pinned"] else "no"),
             ("waiting", ", ".join(release["waiting"])),
-            *(_trial(trial) if trial else [("on trial", None)]),
+            *(trial_rows(trial, release["decides"]) if trial else [("on trial", None)]),
         ):
             table.add_row(f"[bold]{name}[/bold]", cell(value))
         self.console.print(table)
+        if trial:
+            show_arms(self.console, trial, release["decides"])
 
     def keys(self, keys: Iterable[Object]) -> None:
         rows = [(k["id"], k["name"], k["role"], ago(k["created"]), ago(k["revoked"])) for k in keys]
@@ -170,30 +172,6 @@ class Screen:
             for a in actions
         ]
         show_table(self.console, ("when", "who", "what", "change", "why"), rows, prose=("change", "why"))
-
-
-def _trial(trial: Object) -> list[tuple[str, str | None]]:
-    """What is on trial, and what is known of it."""
-    minority = trial["version"] if trial["kind"] == "canary" else trial["baseline"]
-    left = span(max(0.0, trial["ends"] - time.time()))
-    rows: list[tuple[str, str | None]] = [
-        (trial["kind"], f"{trial['version']} beside {trial['baseline']}, since {ago(trial['started'])}"),
-        ("share", f"{minority} has {trial['share']:.0%} of the traffic, for {left} more"),
-    ]
-    if trial["asks"]:
-        rows.append(("asks", f"{trial['asks']} Promote it, or abort."))
-    if found := trial["evidence"]:
-        rows.append(("verdict", f"{found['outcome']}: {found['reason']}"))
-        rows += [("thumbs up", _thumbs(trial, found)), *(("guard", g["sentence"]) for g in found["guards"])]
-    return rows
-
-
-def _thumbs(trial: Object, found: Object) -> str:
-    parts = []
-    for arm, version in (("challenger", trial["version"]), ("champion", trial["baseline"])):
-        up, down = found[arm]
-        parts.append(f"{version} {up} of {up + down}")
-    return f"{', '.join(parts)}; {found['probability']:.0%} likely to be higher (shown, not decided on)"
 
 
 def _engine(engine: Object) -> str:

@@ -92,10 +92,9 @@ class Client:
     def post(self, path: str, body: Mapping[str, object]) -> Object:
         return self._call("POST", path, json={key: value for key, value in body.items() if value is not None})
 
-    def delete(self, path: str, body: Mapping[str, object]) -> Object:
-        return self._call(
-            "DELETE", path, json={key: value for key, value in body.items() if value is not None}
-        )
+    def delete(self, path: str, body: Mapping[str, object], **query: str) -> Object:
+        given = {key: value for key, value in body.items() if value is not None}
+        return self._call("DELETE", path, params=query, json=given)
 
     def every(self, path: str, most: int | None = None) -> list[Object]:
         """The items of a list, page by page, `most` of them at the most."""

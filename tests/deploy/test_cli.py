@@ -26,7 +26,9 @@ from deploy.cli_words import ago, interval
 from deploy.client import ROOT, Client, ClientError, find_home, find_key, find_url
 from deploy.state import Run
 from feedback.caller import Role
+from serving.registry import Version
 from tests.conftest import MESSAGES, Gateway, chat
+from tests.operated import Worker, found, note
 from tests.servers import eventually, free_port
 
 Thumbwheel = Callable[..., Result]
@@ -138,6 +140,66 @@ def test_a_refused_turn_is_said_and_not_kept(gateway):
     assert talk.messages == []
 
 
+def typed(*lines: str) -> str:
+    return "\n".join((*lines, ""))
+
+
+def test_a_thumb_takes_reasons_a_comment_and_a_better_reply(thumbwheel, client):
+    lines = ["Hello", "/down #dull #rude no", "/down #too-long #RUDE so so", "/better Paris.", "/down sigh"]
+    said = thumbwheel("chat", "--user", "ann", stdin=typed(*lines)).stdout
+    assert (
+        "#dull is no reason here, so nothing was sent. The reasons are #wrong #not-helpful #unclear" in said
+    )
+    assert said.count("Thanks: thumb down for policy-v0. Reasons: too long, rude.") == 3
+    assert said.count("With a better reply.") == 2
+    [label] = client.get("/v1/stats/labels").json()["data"]
+    assert (label["rating"], label["reasons"]) == ("down", ["too long", "rude"])
+    assert (label["comment"], label["correction"]) == ("sigh", "Paris.")
+
+
+def test_a_mind_is_changed_and_what_was_said_withdrawn(thumbwheel, client):
+    lines = [
+        "/better x",
+        "/withdraw",
+        "Hello",
+        "/better",
+        "/better Paris.",
+        "/up #clear",
+        "/withdraw",
+        "/withdraw",
+    ]
+    said = thumbwheel("chat", "--user", "ann", stdin=typed(*lines)).stdout
+    assert said.count("There is no reply to rate yet.") == 2
+    assert "Say what is better: /better TEXT" in said
+    assert "Thanks: thumb down for policy-v0. With a better reply." in said, (
+        "what has a better one is not good"
+    )
+    assert "Thanks: thumb up for policy-v0. Reasons: clear. With a better reply." in said
+    assert said.count("What you said of the last reply is withdrawn.") == 1
+    assert client.get("/v1/stats/labels").json()["data"] == []
+
+
+def test_a_choice_takes_how_much_and_why(thumbwheel, client):
+    lines = ["/pair Why?", "b", "x", "far", "#fine", "#clear #concise says it", "/pair Who?", "n", "#rude"]
+    said = thumbwheel("chat", stdin=typed(*lines, "/pair When?", "t", "", "/pair Where?", "a", "/new")).stdout
+    assert "#fine is no reason here" in said
+    assert said.count("Thanks. A was policy-v0, B was policy-v0.") == 4
+    assert "A new conversation." in said, "a command says that there is no answer, and is what comes next"
+    labels = client.get("/v1/stats/labels").json()["data"][::-1]
+    assert [(label["winner"], label["strength"], label["reasons"], label["comment"]) for label in labels] == [
+        ("b", 1.0, ["clear", "concise"], "says it"),
+        ("both_bad", 0.0, ["rude"], None),
+        ("tie", 0.0, [], None),
+        ("a", 0.0, [], None),
+    ]
+
+
+def test_a_choice_is_not_lost_with_the_end_of_the_input(thumbwheel, client):
+    said = thumbwheel("chat", stdin=typed("/pair Why?", "a")).stdout
+    assert "Thanks. A was policy-v0" in said
+    assert client.get("/v1/stats/labels").json()["data"][0]["winner"] == "a"
+
+
 def test_versions_show_aliases_lineage_and_figures(thumbwheel, gateway):
     metrics = {"win_rate": 0.62, "win_rate_interval": [0.51, 0.72], "kl_base": 0.034}
     gateway.publish("policy-v1", reward="reward-v1", metrics=metrics)
@@ -208,6 +270,50 @@ def test_watch_without_any_job_says_what_to_do(thumbwheel):
     result = thumbwheel("jobs", "watch")
     assert result.exit_code == 1
     assert "thumbwheel update" in result.stderr
+
+
+def test_a_jobs_log_is_told_to_its_last_line(thumbwheel, gateway):
+    none = thumbwheel("jobs", "log")
+    assert (none.exit_code, "thumbwheel update" in none.stderr) == (1, True)
+    job = gateway.jobs.create("reward", by="test")
+    assert f"No stage of {job.id} has printed anything yet." in thumbwheel("jobs", "log").stderr
+    worker = Worker(gateway)
+    worker.stage("01-snapshot", 0.5, "reading", f"one\n[bold]two\n{STEERING}\n")
+    told = thumbwheel("jobs", "log", job.id, "--lines", "2")
+    assert told.stdout == "[bold]two\nRED " + SHOWN.partition(" ")[2] + "\n", "the gateway takes colours out"
+    assert told.stderr == f"{job.id}/01-snapshot/log.txt, the last 2 lines:\n"
+    assert thumbwheel("jobs", "log").stderr == f"{job.id}/01-snapshot/log.txt:\n"
+    found = thumbwheel("jobs", "log", "--json")
+    assert asked_json(found)["lines"][:2] == ["one", "[bold]two"]
+    assert "\x1b]0;title" in asked_json(found)["lines"][2]
+    assert not set(found.stdout) & set("\x1b\x07\x9b\u202e")
+    worker.end(state="done")
+
+
+@pytest.mark.parametrize(
+    ("version", "add"), [("policy-v1", "add_policy"), ("reward-v1", "add_reward")], ids=["policy", "reward"]
+)
+def test_a_versions_plots_are_listed_saved_and_told(thumbwheel, gateway, tmp_path, monkeypatch, version, add):
+    monkeypatch.chdir(tmp_path)
+    gateway.jobs.create("reward", by="test")
+    worker = Worker(gateway)
+    getattr(gateway.registry, add)(Version(version, f"artifacts/{version}", 1.0), worker._lease)
+    assert f"{version} has no plots." in thumbwheel("plots", version).stdout
+    folder = gateway.home / "artifacts" / version / "plots"
+    folder.mkdir(parents=True)
+    (folder / "training.png").write_bytes(b"\x89PNG")
+    (folder / "training.json").write_text('{"loss": [0.5]}')
+    assert re.search(r"training +what each step of the optimiser", thumbwheel("plots", version).stdout)
+    assert asked_json(thumbwheel("plots", version, "--json")) == ["training.png"]
+    assert f"{version}-training.png has it." in thumbwheel("plots", version, "training").stdout
+    assert (tmp_path / f"{version}-training.png").read_bytes() == b"\x89PNG"
+    thumbwheel("plots", version, "training.png", "--out", "mine.png")
+    assert (tmp_path / "mine.png").read_bytes() == b"\x89PNG"
+    assert asked_json(thumbwheel("plots", version, "training", "--json")) == {"loss": [0.5]}
+    assert thumbwheel("plots", version, "training", "--out", "-").stdout_bytes == b"\x89PNG"
+    unknown = thumbwheel("plots", version, "loss")
+    assert (unknown.exit_code, unknown.stderr) == (1, f"{version} has no plot 'loss'. It has training.\n")
+    assert thumbwheel("plots", version, "--out", "mine.png").exit_code == 2
 
 
 def test_learning_is_paused_and_resumed(thumbwheel):
@@ -352,6 +458,17 @@ def test_a_canary_is_begun_shown_and_ended(thumbwheel, gateway):
     assert asked_json(thumbwheel("release", "--json"))["trial"] is None
 
 
+def test_a_canary_is_shown_with_its_evidence(thumbwheel, gateway):
+    gateway.publish("policy-v2")
+    begun = thumbwheel("release", "canary", "policy-v2", "--reason", "a try").stdout
+    assert "nothing was measured yet" in begun
+    note(gateway, found())
+    told = thumbwheel("release").stdout
+    assert re.search(r"verdict +successful: Raters find the challenger better", told)
+    assert re.search(r"evidence +better over a million, worse 0\.\d+; decided at 20, however often", told)
+    assert re.search(r"broken replies +2\.0% +1\.0% +2 points more +[\d.]+ of 100 +quiet", told)
+
+
 def test_rules_are_changed_by_name(thumbwheel):
     words = ["--mode", "canary_then_ask", "--share", "0.2", "--hours", "48", "--pin", "--reason", "careful"]
     changed = asked_json(thumbwheel("release", "rules", *words, "--json"))["rules"]
@@ -374,17 +491,18 @@ def test_a_promotion_tells_who_is_compared_with(thumbwheel, gateway):
 def said(gateway):
     """Two chats, one of them rated with a comment, and a comparison."""
     with gateway.client() as client:
-        reply = chat(client, user="ann")
+        reply = chat(client, user="ann", metadata={"tag": "home"})
         rating = {
             "completion_id": reply["id"],
             "rating": "down",
             "reasons": ["rude"],
             "comment": "[red]no[/red]",
+            "correction": "Paris.",
         }
         assert client.post("/v1/feedback", json=rating).status_code == 200
         chat(client, user="bob")
         pair = client.post("/v1/pairs", json={"messages": MESSAGES, "user": "ann"}).json()
-        choice = {"pair_id": pair["id"], "winner": "a", "user": "ann"}
+        choice = {"pair_id": pair["id"], "winner": "a", "strength": 0.5, "user": "ann"}
         assert client.post("/v1/comparisons", json=choice).status_code == 200
         eventually(lambda: client.get("/v1/stats/dashboard").json()["totals"]["completions"] == 4)
 
@@ -416,6 +534,57 @@ def test_only_endings_that_there_are_are_written(thumbwheel, said, tmp_path):
     assert not list(tmp_path.glob("said*"))
     assert thumbwheel("export", str(tmp_path / "said.txt"), "--format", "csv").exit_code == 0
     assert thumbwheel("export", str(tmp_path / "said")).exit_code == 0
+
+
+def test_labels_are_listed_and_lead_down_to_what_was_said(thumbwheel, said):
+    told = thumbwheel("feedback", "labels").stdout
+    rating, pair = asked_json(thumbwheel("feedback", "labels", "--json"))[::-1]
+    assert re.search(rf"down +home +rude +\[red\]no\[/red\] +{rating['completion_id']}", told)
+    assert re.search(rf"policy-v0, policy-v0 +a +- +- +- +{pair['pair_id']}", told)
+    reply = thumbwheel("feedback", "conversation", rating["completion_id"]).stdout
+    assert "user  What is the capital of France?\npolicy-v0  A fine answer.\n" in reply
+    assert "thumb down; rude; " in reply
+    assert "  comment: [red]no[/red]\n  correction: Paris.\n" in reply
+    sides = thumbwheel("feedback", "conversation", pair["pair_id"]).stdout
+    assert "A, policy-v0  A fine answer.\nB, policy-v0  A fine answer.\n" in sides
+    assert "chosen: a; strength 0.5; " in sides
+    for of, name in ((rating["completion_id"], "ratings"), (pair["pair_id"], "data")):
+        assert len(asked_json(thumbwheel("feedback", "conversation", of, "--json"))[name]) == 1
+    unknown = thumbwheel("feedback", "conversation", "chatcmpl-none")
+    assert (unknown.exit_code, unknown.stderr) == (1, "There is no completion 'chatcmpl-none'.\n")
+
+
+def test_labels_are_narrowed_as_the_figures_are(thumbwheel, said, monkeypatch):
+    def kinds(*words: str) -> list[str]:
+        return [label["kind"] for label in asked_json(thumbwheel("feedback", "labels", *words, "--json"))]
+
+    assert kinds("--limit", "1") == ["comparison"]
+    assert kinds("--tag", "home") == ["rating"]
+    assert kinds("--versions", "policy-v7") == kinds("--source", "import") == []
+    assert kinds("--days", "1") == ["comparison", "rating"]
+    monkeypatch.setattr("deploy.cli_labels.PAGE", 1)
+    assert kinds() == ["comparison", "rating"], "page by page"
+    misplaced = thumbwheel("feedback", "--tag", "home", "labels")
+    assert (misplaced.exit_code, "Options of `labels` stand behind it" in misplaced.stderr) == (2, True)
+
+
+def test_text_that_was_not_kept_is_not_made_up(thumbwheel, gateway, client):
+    reply = chat(client, store=False)
+    client.post("/v1/feedback", json={"completion_id": reply["id"], "rating": "up"}).raise_for_status()
+    eventually(lambda: client.get(f"/v1/completions/{reply['id']}").status_code == 200)
+    told = thumbwheel("feedback", "conversation", reply["id"]).stdout
+    assert "asked for with store: false: its text was not kept" in told
+    assert "policy-v0  no text was kept" in told
+
+
+def test_what_is_refused_leaves_no_file(thumbwheel, said, tmp_path):
+    file = tmp_path / "said.csv"
+    file.write_text("before")
+    assert thumbwheel("--key", "tw-no", "export", str(file)).exit_code == 1
+    assert [path.name for path in tmp_path.glob("said*")] == ["said.csv"]
+    assert file.read_text() == "before"
+    nowhere = thumbwheel("export", str(tmp_path / "none" / "said.csv"))
+    assert (nowhere.exit_code, "cannot be written: No such file or directory." in nowhere.stderr) == (1, True)
 
 
 STEERING = "\x1b[31mRED\x1b[0m \x1b]0;title\x07 \x9b2J \u202egnp.exe"
