@@ -8,7 +8,7 @@ call is that of `workers.packing`.
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -27,7 +27,7 @@ from workers.packing import IGNORED, Reply
 from workers.policy_model import assert_finite
 
 NEAREST = 1 / 64  # of a way that was too far: less of it is none
-BACK = 0.9  # of the way that a line says is within the bounds, as it is measured on a sample
+BACK = 0.95  # of the way that is expected to be within the bounds
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 
 
@@ -206,20 +206,38 @@ class Distance:
         """Whether none of the three is beyond its bound."""
         return self.step <= bound.step and self.base <= bound.base and self.plain <= bound.plain
 
-    def share_to(self, far: "Distance", bound: "Distance") -> float:
+    def share_to(self, far: "Distance", bound: "Distance", begin: tuple[float, "Distance"] | None) -> float:
         """The share of the straight way to `far` at which the first of the three is expected to meet its
-        bound: at most 1, and 0 where one is no number. The root of a small KL is about a length, which on a
-        line is at most what lies between those at its ends; of `plain` that is taken to hold itself."""
-        ways = zip(self._lengths(), far._lengths(), bound._lengths(), strict=True)
-        shares = [(most - here) / (there - here) for here, there, most in ways if not there <= most]
-        return min((share if share > 0 else 0.0 for share in shares), default=1.0)
-
-    def _lengths(self) -> tuple[float, float, float]:
-        return max(self.step, 0.0) ** 0.5, max(self.base, 0.0) ** 0.5, self.plain
+        bound: at most 1, and 0 where one is no number. With `begin`, where the same line began (as a share,
+        below 0) and how far it was there, by a parabola through all three points. Else the root of a small KL
+        is about a length, which on a line is at most what lies between those at its ends, and `plain` is
+        taken to hold itself so."""
+        if begin is None:
+            ends = zip(self._lengths(), far._lengths(), bound._lengths(), strict=True)
+            met = [_meets(here, there, most, 0.0) for here, there, most in ends if not there <= most]
+        else:
+            at, first = begin
+            begins = zip(astuple(first), astuple(self), astuple(far), astuple(bound), strict=True)
+            met = [
+                _meets(here, there, most, (there - here - (here - then) / -at) / (1 - at))
+                for then, here, there, most in begins
+                if not there <= most
+            ]
+        return min((share if share > 0 else 0.0 for share in met), default=1.0)
 
     def widened_to(self, begin: "Distance") -> "Distance":
         """As a bound, but that `begin` is within it."""
         return Distance(max(self.step, begin.step), max(self.base, begin.base), max(self.plain, begin.plain))
+
+    def _lengths(self) -> tuple[float, float, float]:
+        return max(self.step, 0.0) ** 0.5, max(self.base, 0.0) ** 0.5, self.plain
+
+
+def _meets(here: float, there: float, most: float, bend: float) -> float:
+    """Where between 0 and 1 here + (there - here) t + bend t (t - 1) is `most`; here ≤ most < there."""
+    slope, left = there - here - bend, most - here
+    below = slope + math.sqrt(max(slope * slope + 4 * bend * left, 0.0))
+    return 2 * left / below if below > 0 else 0.0
 
 
 class KeepNear(TrainerCallback):
@@ -314,17 +332,18 @@ class KeepNear(TrainerCallback):
             [begin + times * (near - begin) for begin, near in zip(self._began, self._kept, strict=True)]
         )
         if not self._within(step):
-            times = 1 + (times - 1) * self._go_back(step)
+            times = 1 + (times - 1) * self._go_back(step, began_at=-1 / (times - 1))
         self.stretched *= times
 
-    def _go_back(self, step: int) -> float:
+    def _go_back(self, step: int, began_at: float | None = None) -> float:
         """From where it is towards where it was last within, until it is; the share that is left of the way
-        from there."""
+        from there. `began_at`: the share of it, below 0, where the policy began, if that is on the line."""
         far, share, most = self._copy(), 1.0, BACK
         while share > NEAREST:
-            found = self.measured[-1][1]
-            share = max(share * min(BACK * self._there.share_to(found, self._bound), most), NEAREST)
-            most = 0.5  # the line was no guide
+            began = None if began_at is None else (began_at / share, self._begin)
+            met = self._there.share_to(self.measured[-1][1], self._bound, began)
+            share = max(share * min(BACK * met, most), NEAREST)
+            most = 0.5  # what was expected was no guide
             self._set([near + (there - near) * share for near, there in zip(self._kept, far, strict=True)])
             if self._within(step):
                 return share

@@ -431,7 +431,7 @@ def test_nobody_goes_on_out_of_a_bound(run, scored):
     assert short["kl_base"] < held["kl_base"] <= bounds["max_kl_base"]
 
 
-def test_a_policy_goes_back_to_where_a_straight_line_is_within_its_bounds():
+def test_a_policy_goes_back_to_where_its_bounds_are_expected():
     model = torch.nn.Linear(1, 1)
     ways = []
 
@@ -453,15 +453,25 @@ def test_a_policy_goes_back_to_where_a_straight_line_is_within_its_bounds():
         return near
 
     end(0.0, 0.6)
-    assert ways == pytest.approx([0.0, 0.6, 0.9 * 0.5])
+    assert ways == pytest.approx([0.0, 0.6, 0.95 * 0.5])
     end(0.4, 0.6)  # the way from where it was within
-    assert ways == pytest.approx([0.4, 0.6, 0.4 + 0.9 * 0.1])
+    assert ways == pytest.approx([0.4, 0.6, 0.4 + 0.95 * 0.1])
     end(0.0, 4.0)
     assert ways[:3] == [0.0, 4.0, 4.0 / 64], "where nothing is known, it goes back by the most"
     near = end(0.5, 0.5 + 1e-3)
     assert ways[-1] > 0.5
     assert float(model.weight.detach()) == 4.0, "and no way at all, where none is within"
     assert near.measured[-1][1] == near.measured[0][1]
+
+
+def test_where_a_bound_is_met_is_told_by_a_parabola_through_where_the_line_began():
+    begin, near, far = (Distance(0.0, 0.0, 2 * way**2 - way) for way in (0.0, 1.0, 3.0))
+    share = near.share_to(far, Distance(9.0, 9.0, 6.0), (-0.5, begin))
+    assert 1 + 2 * share == pytest.approx(2.0)
+    assert near.share_to(far, Distance(9.0, 9.0, 6.0), None) == pytest.approx(5 / 14)
+    assert near.share_to(far, Distance(9.0, 9.0, 15.0), None) == 1.0
+    for odd in (float("nan"), float("inf")):
+        assert near.share_to(Distance(odd, 0.0, 0.0), Distance(9.0, 9.0, 6.0), (-0.5, begin)) == 0.0
 
 
 def test_restoring_is_told_whether_a_step_came_in_between():
