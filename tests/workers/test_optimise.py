@@ -526,10 +526,36 @@ def test_random_rewards_lead_nowhere_in_particular_however_far(run, scored, tiny
 
 
 def test_further_is_by_the_root_of_the_kl():
-    assert further(0.01, 0.04) == pytest.approx(2)
-    assert further(0.04, 0.04) == further(0.05, 0.04) == further(0.0, 0.0) == 1
-    assert further(-0.001, 0.0) == 1
-    assert further(-0.001, 0.04) == further(0.0001, 0.04) == 4
+    assert further(0.01, 0.04, 2) == pytest.approx(2)
+    assert further(0.01, 0.16, 4) == pytest.approx(2)
+    assert further(0.04, 0.04, 2) == further(0.05, 0.04, 2) == further(0.0, 0.0, 2) == 1
+    assert further(-0.001, 0.0, 2) == 1
+    assert further(-0.001, 0.04, 2) == further(0.0001, 0.04, 2) == 4
+
+
+def test_what_was_restored_is_gone_on_with_by_a_shorter_way():
+    ways = []
+
+    def ended(restores: int) -> list[float]:
+        model = torch.nn.Linear(1, 1)
+        ways.clear()
+
+        def measure() -> Distance:
+            way = float(model.weight.detach())
+            ways.append(way)
+            return Distance(0.01 * way**2, 0.0, 0.0)
+
+        with torch.no_grad():
+            model.weight.zero_()
+        bound = Distance(1.0, 1.0, 1.0)
+        near = KeepNear(model, measure, bound, 1, 0.16, lambda again: None, restores)
+        with torch.no_grad():
+            model.weight.fill_(1.0)
+        near.on_step_end(None, SimpleNamespace(global_step=1, max_steps=1), SimpleNamespace())
+        return ways
+
+    assert ended(0) == pytest.approx([0.0, 1.0, 4.0])
+    assert ended(1) == pytest.approx([0.0, 1.0, 1.0, 2.0])
 
 
 def test_what_the_judge_learns_from_is_not_for_the_policy(run, scored, tmp_path):
