@@ -65,6 +65,9 @@ PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
 BUDGET = 2048
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+# Bounds of a round, and how far it is taken on, as the service has them; without them a choice goes as far as
+# its steps do.
+SERVED = {"max_kl_step": 0.06, "max_kl_base": 0.45, "max_nll_rise": 0.018, "reach": 0.8}
 
 CHOICES: dict[str, dict[str, Any]] = {
     "grpo": {"method": "grpo"},
@@ -80,6 +83,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "online_dpo": {"method": "online_dpo", "people": 0},
     "online_dpo, no chosen weight": {"method": "online_dpo", "people": 0, "chosen_weight": 0.0},
     "best_of_n": {"method": "best_of_n"},
+    "grpo, bounded and taken on": {"method": "grpo", **SERVED},
     "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
     "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
     "grpo, plain 0": {"method": "grpo", "plain_weight": 0.0},
