@@ -90,11 +90,10 @@ class Client:
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Mapping[str, object]) -> Object:
-        return self._call("POST", path, json={key: value for key, value in body.items() if value is not None})
+        return self._call("POST", path, json=_given(body))
 
     def delete(self, path: str, body: Mapping[str, object], **query: str) -> Object:
-        given = {key: value for key, value in body.items() if value is not None}
-        return self._call("DELETE", path, params=query, json=given)
+        return self._call("DELETE", path, params=query, json=_given(body))
 
     def every(self, path: str, most: int | None = None) -> list[Object]:
         """The items of a list, page by page, `most` of them at the most."""
@@ -120,8 +119,7 @@ class Client:
 
     def stream(self, messages: list[Object], **more: object) -> Iterator[Chunk]:
         """The pieces of a reply as they come. Raises BrokenOff where it ends before its end."""
-        given = {key: value for key, value in more.items() if value is not None}
-        body = {"model": "policy", "messages": messages, **given, "stream": True}
+        body = {"model": "policy", "messages": messages, **_given(more), "stream": True}
         with (
             _translated(self.url),
             self._http.stream("POST", "/v1/chat/completions", json=body) as response,
@@ -163,6 +161,11 @@ def find_key(home: Path) -> str:
     except OSError:
         advice = "Start the service with ./deploy/up, name its folder in THUMBWHEEL_HOME, or give --key."
         raise ClientError(f"There is no key in {path}. {advice}") from None
+
+
+def _given(body: Mapping[str, object]) -> Object:
+    """Without what is None: the service's own defaults hold."""
+    return {key: value for key, value in body.items() if value is not None}
 
 
 @contextmanager

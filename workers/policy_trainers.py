@@ -220,10 +220,10 @@ class Distance:
             met = [_meets(here, there, most, 0.0) for here, there, most in ends if not there <= most]
         else:
             at, first = begin
-            begins = zip(astuple(first), astuple(self), astuple(far), astuple(bound), strict=True)
+            points = zip(astuple(first), astuple(self), astuple(far), astuple(bound), strict=True)
             met = [
-                _meets(here, there, most, (there - here - (here - then) / -at) / (1 - at))
-                for then, here, there, most in begins
+                _meets(here, there, most, _bend(at, then, here, there))
+                for then, here, there, most in points
                 if not there <= most
             ]
         return min((share if share > 0 else 0.0 for share in met), default=1.0)
@@ -234,6 +234,11 @@ class Distance:
 
     def _lengths(self) -> tuple[float, float, float]:
         return max(self.step, 0.0) ** 0.5, max(self.base, 0.0) ** 0.5, self.plain
+
+
+def _bend(at: float, then: float, here: float, there: float) -> float:
+    """Half of the second derivative of the parabola through `then` at `at`, `here` at 0 and `there` at 1."""
+    return (there - here - (here - then) / -at) / (1 - at)
 
 
 def _meets(here: float, there: float, most: float, bend: float) -> float:

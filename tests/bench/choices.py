@@ -55,6 +55,7 @@ from workers.packing import Reply
 from workers.policy_model import load_policy, read_base, reply_logprobs
 from workers.policy_objectives import kl_k3
 from workers.sampling import Sampling, sample_replies
+from workers.steps import SPARED
 from workers.style import looks
 
 LEARNT = 256  # replies
@@ -65,9 +66,8 @@ PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
 BUDGET = 2048
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-# Bounds of a round, and how far it is taken on, as the service has them; without them a choice goes as far as
-# its steps do.
-SERVED = {"max_kl_step": 0.06, "max_kl_base": 0.45, "max_nll_rise": 0.018, "reach": 0.8}
+# A choice goes as far as its steps do, unless it is `bounded` and taken on as the service has it.
+UNBOUNDED = {"max_kl_step": 9.0, "max_kl_base": 9.0, "max_nll_rise": 9.0, "reach": 0.0}
 
 CHOICES: dict[str, dict[str, Any]] = {
     "grpo": {"method": "grpo"},
@@ -83,7 +83,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "online_dpo": {"method": "online_dpo", "people": 0},
     "online_dpo, no chosen weight": {"method": "online_dpo", "people": 0, "chosen_weight": 0.0},
     "best_of_n": {"method": "best_of_n"},
-    "grpo, bounded and taken on": {"method": "grpo", **SERVED},
+    "grpo, bounded and taken on": {"method": "grpo", "bounded": True},
     "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
     "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
     "grpo, plain 0": {"method": "grpo", "plain_weight": 0.0},
@@ -208,12 +208,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
             config = settings.prefixed("optimise") | {
                 "base_model": settings.model,
                 "init": None,
-                "max_kl_step": 9.0,
-                "max_kl_base": 9.0,
-                "max_nll_rise": 9.0,
-                "reach": 0.0,
+                "max_nll_rise": SPARED * settings.evaluate_max_nll_rise,
                 **CHOICES[choice],
             }
+            if not config.pop("bounded", False):
+                config |= UNBOUNDED
             k, count = of = config.pop("k", K), config.pop("replies", LEARNT)
             if of not in scores:
                 rows = first_of_each(samples, range(count // k), k)
