@@ -11,6 +11,7 @@ THUMBWHEEL_OPTIMISE_… change them for both sides. Nothing is asserted; Ctrl-C 
 """
 
 import argparse
+import math
 import signal
 import sys
 import tempfile
@@ -55,7 +56,14 @@ def arguments() -> argparse.ArgumentParser:
     add("--prompts", type=int, default=48)
     add("--k", type=int, default=4, help="replies to a prompt")
     add("--max-tokens", type=int, default=80)
-    add("--free", type=float, metavar="KL", help="Thumbwheel's rounds go this far and mind nothing else")
+    add(
+        "--free",
+        type=float,
+        nargs="?",
+        const=math.inf,
+        metavar="KL",
+        help="Thumbwheel's rounds go this far and mind nothing else; by online_dpo as far as they go",
+    )
     add("--together", type=int, default=32, help="replies that the plain script generates at once")
     add("--autocast", action="store_true", help="the plain script trains with bf16=True, TRL's default")
     add("--only", nargs="+", choices=["thumbwheel", "plain"], default=["thumbwheel", "plain"])

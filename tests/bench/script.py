@@ -9,8 +9,10 @@ write. The engine's own start is told apart, since it serves anyway. The script 
 process, alone on the machine.
 
 Thumbwheel minds how far a round goes and that plain text stays as likely, and the script does not; with
-`--free KL` Thumbwheel minds neither, but takes a round on to that KL. Both are measured at their end, by
-their own replies and on the gate's reference texts; nobody waits for it.
+`--free KL` Thumbwheel minds neither, but takes a policy gradient's round on to that KL. By online_dpo
+`--free` takes no KL: both sides then descend the same loss on pairs made alike by steps of the same size, and
+what is left between them is how fast. Both are measured at their end, by their own replies and on the gate's
+reference texts; nobody waits for it.
 
 OUT/thumbwheel.json and OUT/plain.json hold the figures; one that is there already is not run again. In
 OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's too.
@@ -18,6 +20,7 @@ OUT/thumbwheel/ and OUT/plain/ lie the programs' folders and logs, the engine's 
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -50,10 +53,8 @@ PLAIN = "plain TRL script"
 
 def main(args: argparse.Namespace, console: Console) -> None:
     settings = DeploySettings(**({"model": args.model} if args.model else {}))
-    if args.free is not None and settings.method not in (Method.grpo, Method.rloo):
-        raise SystemExit(
-            f"--free is for policy gradients, which say how far they go; not for {settings.method}"
-        )
+    if args.free is not None and (why := _cannot_free(settings.method, args.free)):
+        raise SystemExit(why)
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     write_prompts(out / "prompts.parquet", _prompts(args))
@@ -65,6 +66,14 @@ def main(args: argparse.Namespace, console: Console) -> None:
         if path.exists():
             courses[name] = Course.from_json(read_json(path))
     report(courses, args.target, console)
+
+
+def _cannot_free(method: Method, kl: float) -> str | None:
+    if method in (Method.grpo, Method.rloo):
+        return "--free takes the KL that a policy gradient goes to" if kl == math.inf else None
+    if method is not Method.online_dpo:
+        return f"--free is for what learns from samples against each other, not for {method}"
+    return None if kl == math.inf else "--free takes no KL by online_dpo: how far it goes, its β says"
 
 
 def _empty(folder: Path) -> Path:
@@ -89,8 +98,13 @@ def _prompts(args: argparse.Namespace) -> list[Prompt]:
 def _thumbwheel(args: argparse.Namespace, settings: DeploySettings, folder: Path) -> Course:
     with _engine(args, settings, folder) as (url, start):
         legs = _rounds(args, settings, folder, url)
-    name = "Thumbwheel" if args.free is None else f"Thumbwheel, rounds of KL {args.free}"
-    return Course(name, start, "the engine's start", legs)
+    return Course(_called(args.free), start, "the engine's start", legs)
+
+
+def _called(free: float | None) -> str:
+    if free is None:
+        return "Thumbwheel"
+    return "Thumbwheel, free" if free == math.inf else f"Thumbwheel, rounds of KL {free}"
 
 
 @contextmanager
@@ -175,10 +189,14 @@ def _optimising(
 
 
 def _freed(kl: float | None) -> dict[str, Any]:
-    """What lets a round of a policy gradient go on to a KL, nats a token, and keeps nothing else from it."""
+    """What lets a round of a policy gradient go on to a KL, nats a token, and keeps nothing else from it; or,
+    where that is infinite, what leaves of online_dpo the script's loss alone."""
     if kl is None:
         return {}
-    return {"max_kl_step": 2 * kl, "reach": 0.5, "max_kl_base": 99, "max_nll_rise": 99, "plain_weight": 0}
+    free = {"max_kl_base": 99, "max_nll_rise": 99, "plain_weight": 0}
+    if kl == math.inf:
+        return free | {"max_kl_step": 99, "chosen_weight": 0, "sft_weight": 0, "check_every": 10_000}
+    return free | {"max_kl_step": 2 * kl, "reach": 0.5}
 
 
 def _scores(samples: list[Sample], name: str, path: Path) -> list[float]:
