@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from deploy.demo_prompts import EXAMINED
+from deploy.demo.prompts import EXAMINED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from tests.bench.attacks import Cheat, with_cheats, with_phrase

@@ -43,7 +43,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from deploy.demo_prompts import EXAMINED, RATED
+from deploy.demo.prompts import EXAMINED, RATED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.engine import Engine, new_session

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from deploy.client import Client, ClientError
-from deploy.demo_traffic import Meter
+from deploy.demo.traffic import Meter
 from tests.bench.gold import Scorer
 from workers.statistics import Interval, bootstrap_interval, length_matched_wins, win_probabilities
 

@@ -9,11 +9,11 @@ from statistics import fmean, pstdev
 
 from rich.console import Console
 
-from deploy.cli_follow import ACTIVE, follow, outcome
-from deploy.cli_progress import progress
+from deploy.cli.follow import ACTIVE, follow, outcome
+from deploy.cli.progress import progress
 from deploy.client import Client, ClientError, Object, Refused
-from deploy.demo_prompts import RATED
-from deploy.demo_traffic import Meter
+from deploy.demo.prompts import RATED
+from deploy.demo.traffic import Meter
 from tests.bench.attacks import Cheat, with_cheats, with_flaw
 from tests.bench.exam import Paper, examine, golds
 from tests.bench.figures import win_rate_after

@@ -41,7 +41,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deploy.client import Client, find_key, find_url
-from deploy.demo_prompts import EXAMINED
+from deploy.demo.prompts import EXAMINED
 from feedback.settings import PREFIX
 from tests.bench.curves import as_text, cycle_table, plot_arms, plot_trial, stage_table, verdicts
 from tests.bench.experiment import Experiment

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields, replace
 from pathlib import Path
 
-from deploy.demo_prompts import EXAMINED
+from deploy.demo.prompts import EXAMINED
 from feedback.settings import PREFIX
 from tests.bench.gold import SCORERS, scorer
 from tests.bench.trial import Plan

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from deploy.demo_prompts import EXAMINED
+from deploy.demo.prompts import EXAMINED
 from deploy.settings import DeploySettings
 from tests.bench.choices import HELD, PROMPTS, arguments, base_samples, first_of_each, opened
 from tests.bench.gold import scorer

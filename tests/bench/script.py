@@ -34,7 +34,7 @@ from typing import Any
 from rich.console import Console
 from transformers import AutoTokenizer
 
-from deploy.demo_prompts import RATED
+from deploy.demo.prompts import RATED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.methods import Method

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from trl.trainer.utils import add_fused_lm_head
 
-from deploy.demo_prompts import RATED
+from deploy.demo.prompts import RATED
 from deploy.settings import DeploySettings
 from tests.bench.stock import StockDPO, dpo_config, generate, load_base, lora, row_of, tokens_of
 from tests.bench.turns import Runner, Step, table_of, take_turns, trained

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploy.client import Client, ClientError
-from deploy.demo_prompts import EXAMINED, RATED
-from deploy.demo_traffic import Meter
+from deploy.demo.prompts import EXAMINED, RATED
+from deploy.demo.traffic import Meter
 from serving.registry import Version
 from tests.bench import learning
 from tests.bench.attacks import Flawed

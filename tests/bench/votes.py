@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from deploy.client import Client, ClientError, Object
-from deploy.demo_traffic import Meter
+from deploy.demo.traffic import Meter
 from tests.bench.gold import Scorer
 from tests.bench.raters import Ballot, Reply
 

@@ -6,7 +6,7 @@ import random
 import pytest
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from feedback.reader import START
 from tests.conftest import Gateway
 from workers.datasets import is_held_out

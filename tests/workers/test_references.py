@@ -1,6 +1,6 @@
 import re
 
-from deploy.demo_prompts import EXAMINED, RATED
+from deploy.demo.prompts import EXAMINED, RATED
 from workers.probes import read_probes
 from workers.references import read_plain, read_references
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_session import AsJson, MaybeWhy, Session
+from deploy.cli.session import AsJson, MaybeWhy, Session
 
 keys_app = typer.Typer(invoke_without_command=True, help="API keys: list, add, revoke.")
 

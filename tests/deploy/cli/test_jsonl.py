@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from deploy import jsonl
-from deploy.jsonl import NotLines, batches
+from deploy.cli import jsonl
+from deploy.cli.jsonl import NotLines, batches
 
 
 def read(content: bytes) -> tuple[list, list]:

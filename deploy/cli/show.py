@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from rich.markup import escape
 from rich.table import Table
 
-from deploy.cli_audit import change
-from deploy.cli_follow import doing
-from deploy.cli_table import Marked, cell, console_for, show_table
-from deploy.cli_trial import show_arms, trial_rows
-from deploy.cli_words import ago, duration, interval, number, share, span, stamp
+from deploy.cli.audit import change
+from deploy.cli.follow import doing
+from deploy.cli.table import Marked, cell, console_for, show_table
+from deploy.cli.trial import show_arms, trial_rows
+from deploy.cli.words import ago, duration, interval, number, share, span, stamp
 from deploy.client import Object
 from deploy.visible import visible_json
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from deploy.cli_filters import Days, Source, Tag, Versions, query_of
-from deploy.cli_session import AsJson, Limit, Session
-from deploy.cli_show import Screen
-from deploy.cli_table import show_table
-from deploy.cli_words import ago, many, stamp
+from deploy.cli.filters import Days, Source, Tag, Versions, query_of
+from deploy.cli.session import AsJson, Limit, Session
+from deploy.cli.show import Screen
+from deploy.cli.table import show_table
+from deploy.cli.words import ago, many, stamp
 from deploy.client import PAGE, Client, Object
 
 FINISHES = {"stop": None, "length": "cut at its longest", None: "broken off"}

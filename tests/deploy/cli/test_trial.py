@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from deploy.cli_show import Screen
-from deploy.cli_trial import evidence
+from deploy.cli.show import Screen
+from deploy.cli.trial import evidence
 from serving.canary.guards import Replies
 from serving.canary.rule import Rule
 from serving.canary.verdict import Verdict, verdict

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from deploy.client import Client
-from deploy.demo_taste import taste
-from deploy.demo_traffic import Meter
+from deploy.demo.taste import taste
+from deploy.demo.traffic import Meter
 from workers.statistics import Interval, bootstrap_interval, win_probabilities
 
 BASE = "policy-v0"  # the base model itself, which every version is compared with

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_out import write_out
-from deploy.cli_session import AsJson, Session
-from deploy.cli_table import show_table
+from deploy.cli.out import write_out
+from deploy.cli.session import AsJson, Session
+from deploy.cli.table import show_table
 from deploy.client import ClientError
 
 SHOWS = {

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from deploy.cli_said import REASONS, STRENGTHS, UnknownReason, read_said
+from deploy.cli.said import REASONS, STRENGTHS, UnknownReason, read_said
 from deploy.client import ROOT
 
 PAGES = ROOT / "serving" / "pages" / "static"

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_follow import follow, outcome
-from deploy.cli_session import AsJson, Limit, Session, Why
+from deploy.cli.follow import follow, outcome
+from deploy.cli.session import AsJson, Limit, Session, Why
 from deploy.client import Client, ClientError, Object
 
 EXIT_CODES = {"done": 0, "skipped": 3}

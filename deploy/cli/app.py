@@ -10,18 +10,18 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_chat import Talk, converse
-from deploy.cli_feedback import export, feedback_app
-from deploy.cli_import import import_file
-from deploy.cli_jobs import jobs_app, watch
-from deploy.cli_keys import keys_app
-from deploy.cli_learning import learning_app
-from deploy.cli_plots import plots
-from deploy.cli_release import release_app
-from deploy.cli_session import AsJson, Commands, Limit, MaybeWhy, Session, Why
+from deploy.cli.chat import Talk, converse
+from deploy.cli.feedback import export, feedback_app
+from deploy.cli.importing import import_file
+from deploy.cli.jobs import jobs_app, watch
+from deploy.cli.keys import keys_app
+from deploy.cli.learning import learning_app
+from deploy.cli.plots import plots
+from deploy.cli.release import release_app
+from deploy.cli.session import AsJson, Commands, Limit, MaybeWhy, Session, Why
 from deploy.client import ROOT, ClientError, Object
-from deploy.demo import Plan, run_demo
-from deploy.demo_report import show_report
+from deploy.demo.report import show_report
+from deploy.demo.run import Plan, run_demo
 from serving.methods import Method
 
 

@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploy.client import Client, ClientError
-from deploy.demo import Plan, run_demo
-from deploy.demo_exam import Paper, win_rate
-from deploy.demo_prompts import EXAMINED, RATED
-from deploy.demo_raters import CONTENT, Raters, thumb_for, winner_of
-from deploy.demo_report import Report, Row, show_report, verdict
-from deploy.demo_taste import brevity, taste, warmth
-from deploy.demo_traffic import Background, Meter
+from deploy.demo.exam import Paper, win_rate
+from deploy.demo.prompts import EXAMINED, RATED
+from deploy.demo.raters import CONTENT, Raters, thumb_for, winner_of
+from deploy.demo.report import Report, Row, show_report, verdict
+from deploy.demo.run import Plan, run_demo
+from deploy.demo.taste import brevity, taste, warmth
+from deploy.demo.traffic import Background, Meter
 from serving.registry import Version
 from tests.conftest import EngineServer, Gateway
 from tests.fake_engine import BASE, FakeEngine
@@ -187,7 +187,7 @@ def test_raters_give_up_where_most_requests_fail(api, gateway):
 
 
 def test_background_chats_count_a_broken_reply(api, gateway, monkeypatch):
-    monkeypatch.setattr("deploy.demo_traffic.PAUSE", 0.01)
+    monkeypatch.setattr("deploy.demo.traffic.PAUSE", 0.01)
     meter = Meter(BASE)
     with Background(api, meter, RATED, seed=1) as background:
         eventually(lambda: meter.replies[BASE] >= 3)

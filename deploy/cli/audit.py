@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.cli_words import share, span, stamp
+from deploy.cli.words import share, span, stamp
 
 ABOUT = ("id", "kind", "name", "role", "version", "state")  # understood without their name
 SECONDS = ("canary", "watch")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from deploy.cli_session import AsJson, Session, Why
+from deploy.cli.session import AsJson, Session, Why
 from deploy.client import Client, Object
 
 learning_app = typer.Typer(invoke_without_command=True, help="Automatic updates: show, pause, resume.")

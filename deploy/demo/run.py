@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from deploy.cli_follow import ACTIVE, follow, outcome
-from deploy.cli_progress import progress
+from deploy.cli.follow import ACTIVE, follow, outcome
+from deploy.cli.progress import progress
 from deploy.client import Client, ClientError, Object, Refused
-from deploy.demo_exam import BASE, Paper, examine, win_rate
-from deploy.demo_prompts import EXAMINED, RATED
-from deploy.demo_raters import Raters
-from deploy.demo_report import Report, Row
-from deploy.demo_taste import DESCRIPTION
-from deploy.demo_traffic import Background, Meter
+from deploy.demo.exam import BASE, Paper, examine, win_rate
+from deploy.demo.prompts import EXAMINED, RATED
+from deploy.demo.raters import Raters
+from deploy.demo.report import Report, Row
+from deploy.demo.taste import DESCRIPTION
+from deploy.demo.traffic import Background, Meter
 
 SLOWER = 1.25  # a version's exam against policy-v0's: adapters are slower to serve
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.app import app
 from deploy.client import Client
 from deploy.state import Run
 from feedback.caller import Role

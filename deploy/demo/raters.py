@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from deploy.client import Client, ClientError, Object
-from deploy.demo_taste import taste
-from deploy.demo_traffic import Meter
+from deploy.demo.taste import taste
+from deploy.demo.traffic import Meter
 
 CONTENT = 0.45  # the taste at which a thumb is as likely up as down
 TEMPERATURE = 0.1

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_session import AsJson, Session, Why
+from deploy.cli.session import AsJson, Session, Why
 from deploy.client import Object
 from serving.modes import Mode, Undecided
 

@@ -14,15 +14,15 @@ from click.testing import Result
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deploy.cli import app
-from deploy.cli_audit import change
-from deploy.cli_chat import Talk, converse
-from deploy.cli_feedback import show
-from deploy.cli_follow import outcome
-from deploy.cli_progress import progress
-from deploy.cli_show import Screen
-from deploy.cli_table import SafeConsole
-from deploy.cli_words import ago, interval
+from deploy.cli.app import app
+from deploy.cli.audit import change
+from deploy.cli.chat import Talk, converse
+from deploy.cli.feedback import show
+from deploy.cli.follow import outcome
+from deploy.cli.progress import progress
+from deploy.cli.show import Screen
+from deploy.cli.table import SafeConsole
+from deploy.cli.words import ago, interval
 from deploy.client import ROOT, Client, ClientError, find_home, find_key, find_url
 from deploy.state import Run
 from feedback.caller import Role
@@ -38,7 +38,7 @@ Thumbwheel = Callable[..., Result]
 def thumbwheel(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Thumbwheel:
     """The command, run as the operator on the machine of the gateway."""
     monkeypatch.setenv("THUMBWHEEL_HOME", str(gateway.home))
-    monkeypatch.setattr("deploy.cli_follow.POLL", 0.1)
+    monkeypatch.setattr("deploy.cli.follow.POLL", 0.1)
     run = Run(gateway.home)
     run.folder.mkdir()
     run.write({"url": gateway.url})
@@ -404,8 +404,8 @@ def test_up_and_down_become_the_scripts_with_their_options(tmp_path):
         script.chmod(0o755)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        code = f"from deploy import cli; cli.ROOT = cli.ROOT.__class__({str(tmp_path)!r}); cli.app({words!r})"
-        command = [sys.executable, "-c", code]
+        elsewhere = f"app.ROOT = app.ROOT.__class__({str(tmp_path)!r})"
+        command = [sys.executable, "-c", f"from deploy.cli import app; {elsewhere}; app.app({words!r})"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     started = run("up", "--detach", "--help")
@@ -439,7 +439,7 @@ def test_outcome_says_what_was_published_and_why_not():
 
 def test_the_command_loads_nothing_heavy():
     heavy = ("torch", "transformers", "vllm", "trl", "celery", "fastapi", "aiohttp", "pyarrow", "redis")
-    code = f"import sys, deploy.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, deploy.cli.app; print([name for name in {heavy} if name in sys.modules])"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -562,7 +562,7 @@ def test_labels_are_narrowed_as_the_figures_are(thumbwheel, said, monkeypatch):
     assert kinds("--tag", "home") == ["rating"]
     assert kinds("--versions", "policy-v7") == kinds("--source", "import") == []
     assert kinds("--days", "1") == ["comparison", "rating"]
-    monkeypatch.setattr("deploy.cli_labels.PAGE", 1)
+    monkeypatch.setattr("deploy.cli.labels.PAGE", 1)
     assert kinds() == ["comparison", "rating"], "page by page"
     misplaced = thumbwheel("feedback", "--tag", "home", "labels")
     assert (misplaced.exit_code, "Options of `labels` stand behind it" in misplaced.stderr) == (2, True)
@@ -638,7 +638,7 @@ def test_replies_and_errors_do_not_steer_the_terminal(thumbwheel, gateway):
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_an_export_to_a_terminal_does_not_steer_it(thumbwheel, steering, form):
     master, slave = pty.openpty()
-    command = [sys.executable, "-c", "from deploy.cli import app; app()", "export", "-", "--format", form]
+    command = [sys.executable, "-c", "from deploy.cli.app import app; app()", "export", "-", "--format", form]
     subprocess.run(command, cwd=ROOT, stdout=slave, check=True)
     os.close(slave)
     told = os.read(master, 65536).decode()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli_show import Screen
+from deploy.cli.show import Screen
 from deploy.client import Client, ClientError, find_home, find_key, find_url
 from deploy.settings import DeploySettings
 from deploy.visible import visible

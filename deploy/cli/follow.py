@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from deploy.cli_progress import joined, progress
+from deploy.cli.progress import joined, progress
 from deploy.client import Client, ClientError, Object, Refused
 
 ACTIVE = ("queued", "running")

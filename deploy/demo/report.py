@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.cli_table import show_table
-from deploy.cli_words import interval
-from deploy.demo_exam import BASE
-from deploy.demo_taste import DESCRIPTION
+from deploy.cli.table import show_table
+from deploy.cli.words import interval
+from deploy.demo.exam import BASE
+from deploy.demo.taste import DESCRIPTION
 from workers.statistics import Interval
 
 

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli_filters import Days, Source, Tag, Versions, query_of
-from deploy.cli_labels import conversation, labels, who_said
-from deploy.cli_out import write_out
-from deploy.cli_session import AsJson, Session
-from deploy.cli_show import Screen
-from deploy.cli_table import show_table
-from deploy.cli_words import interval, many, share
+from deploy.cli.filters import Days, Source, Tag, Versions, query_of
+from deploy.cli.labels import conversation, labels, who_said
+from deploy.cli.out import write_out
+from deploy.cli.session import AsJson, Session
+from deploy.cli.show import Screen
+from deploy.cli.table import show_table
+from deploy.cli.words import interval, many, share
 from deploy.client import Object
 
 feedback_app = typer.Typer(

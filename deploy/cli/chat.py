@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.cli_said import REASONS, Lines, ask_why, read_said, tagged
+from deploy.cli.said import REASONS, Lines, ask_why, read_said, tagged
 from deploy.client import Client, ClientError, Object
 
 HELP = f"""\

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from deploy.cli_table import show_table
-from deploy.cli_words import ago, many, share, span
+from deploy.cli.table import show_table
+from deploy.cli.words import ago, many, share, span
 from deploy.client import Object
 
 Row = tuple[str, str | None]

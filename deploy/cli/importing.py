@@ -10,10 +10,10 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from deploy.cli_progress import Show, progress
-from deploy.cli_session import AsJson, MaybeWhy, Session
+from deploy.cli.jsonl import Batch, NotLines, batches
+from deploy.cli.progress import Show, progress
+from deploy.cli.session import AsJson, MaybeWhy, Session
 from deploy.client import Client, ClientError, Object, Refused
-from deploy.jsonl import Batch, NotLines, batches
 
 SHOWN = 20  # bad lines that are listed for people
 KEPT = 1000  # and for scripts; the memory that a file takes does not grow with what is wrong with it

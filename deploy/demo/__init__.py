@@ -1,0 +1,1 @@
+"""Simulated raters with a hidden taste, who teach a running service."""
