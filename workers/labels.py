@@ -56,7 +56,7 @@ class Label:
     """One thing that a person said. `target`: P(a better than b), or 1 for a thumb up and 0 for a thumb down.
 
     `margin` ≥ 0 is how much better: the strength of a comparison, from 0 to 1, in units of the reward, which
-    are logits. `weight` is 1 on average over people's labels (workers.weights). `a_finish` and
+    are logits. `weight` is 1 on average over people's labels (workers.reward.weights). `a_finish` and
     `b_finish` are the replies' finish reasons; a reply cut at `length` is shown to the reward model without
     its end of turn. `source` is human, ai or import; `principle` is the rule that an AI judged by.
     """

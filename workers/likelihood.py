@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving.engine import Engine
 from workers.labels import Sample
-from workers.reward_model import Text
+from workers.reward.model import Text
 from workers.sampling import through_restarts
 
 AT_ONCE = 8  # an engine that is given more of these than it can read at once keeps the last ones waiting

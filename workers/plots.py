@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from workers.reward_gate import Bin
+from workers.reward.gate import Bin
 from workers.stage import read_json, write_json
 
 REWARD, TRAINING, RELIABILITY = "reward", "training", "reliability"

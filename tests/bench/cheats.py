@@ -57,10 +57,10 @@ from tests.bench.simulated import poll, train_reward
 from workers.datasets import by_learner
 from workers.labels import Label, Sample
 from workers.packing import Reply
-from workers.policy_data import Tokens
-from workers.policy_model import load_policy, read_base
-from workers.scoring import score_samples
-from workers.weights import weigh_each
+from workers.policy.data import Tokens
+from workers.policy.model import load_policy, read_base
+from workers.reward.scoring import score_samples
+from workers.reward.weights import weigh_each
 
 HONEST, CAPS, NO_CAPS = "honest", "cheats", "cheats, no caps"
 

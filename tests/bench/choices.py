@@ -13,7 +13,7 @@ prompts, by the gold score alone:
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
              gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
              score less a baseline V(s_t), which takes noise away and whatever V is no bias comes in. It is
-             that of workers.credit, fitted to all of the replies' gold scores, cross-fitted
+             that of workers.policy.credit, fitted to all of the replies' gold scores, cross-fitted
     KL       of the base to π, nats a token, by k3
     aim      gain / √Σ_t (log π - log π_0)_t²: what of the way it went was in the direction of gold, at best
              1. A gain costs KL by the inverse of its square, so twice the aim is a quarter of the KL
@@ -49,14 +49,14 @@ from deploy.settings import DeploySettings
 from serving.engine import Engine, new_session
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
-from workers.credit import fit_values, gae
 from workers.labels import Prompt, Sample, Score, read_samples, write_samples, write_scores
 from workers.packing import Reply
-from workers.policy_model import load_policy, read_base, reply_logprobs
-from workers.policy_objectives import kl_k3
+from workers.policy.credit import fit_values, gae
+from workers.policy.model import load_policy, read_base, reply_logprobs
+from workers.policy.objectives import kl_k3
+from workers.reward.style import looks
 from workers.sampling import Sampling, sample_replies
 from workers.steps import SPARED
-from workers.style import looks
 
 LEARNT = 256  # replies
 KS = (2, 4, 8)  # of these to a prompt

@@ -32,8 +32,8 @@ from tests.bench.gold import scorer
 from tests.bench.job_folder import gated
 from tests.bench.rewards import Floats, correlation
 from workers.labels import newest, read_labels
-from workers.reward_model import JUDGE, RewardModel, Texts
-from workers.reward_trainer import label_features
+from workers.reward.model import JUDGE, RewardModel, Texts
+from workers.reward.trainer import label_features
 from workers.stage import Stage, read_json
 from workers.stages import train_reward
 from workers.stages.train_reward import Bench, Config

@@ -23,8 +23,8 @@ from tests.bench.race import Leg, mean_and_error
 from tests.bench.stock import StockDPO, dpo_config, generate, load_base, lora, row_of, tokens_of
 from workers.labels import Sample, by_prompt, read_prompts
 from workers.packing import enable
-from workers.policy_data import Rollouts, Tokens, best_and_worst
-from workers.policy_model import base_logprobs, reply_logprobs
+from workers.policy.data import Rollouts, Tokens, best_and_worst
+from workers.policy.model import base_logprobs, reply_logprobs
 from workers.references import read_references
 from workers.stage import Stage, StageConfig, StageError, die_with_worker, run, write_json
 

@@ -34,8 +34,8 @@ from tests.bench.choices import HELD, PROMPTS, arguments, base_samples, first_of
 from tests.bench.gold import scorer
 from tests.bench.simulated import poll, train_reward
 from workers.labels import Sample, by_prompt
-from workers.reward_model import JUDGE, member_names
-from workers.scoring import score_samples
+from workers.reward.model import JUDGE, member_names
+from workers.reward.scoring import score_samples
 
 MEMBERS = (1, 2, 4)
 CAUTION = (0.0, 0.5, 1.0)  # λ

@@ -45,7 +45,7 @@ from tests.bench.race import Course, Leg, legs_table, race_table, target_of
 from tests.bench.stock import tokens_of
 from workers.labels import Prompt, Sample, Score, read_samples, write_prompts, write_scores
 from workers.methods.config import Config
-from workers.policy_model import load_policy
+from workers.policy.model import load_policy
 from workers.stage import read_json, write_json
 
 PLAIN = "plain TRL script"

@@ -30,10 +30,10 @@ from workers.frozen import frozen_of
 from workers.labels import Prompt, Sample, by_prompt, read_samples, write_samples
 from workers.methods.config import Config
 from workers.packing import IGNORED, install
-from workers.policy_data import Reply
-from workers.policy_model import base_logprobs, load_policy
-from workers.policy_objectives import rloo_loss
-from workers.policy_trainers import SampledDPO, padded
+from workers.policy.data import Reply
+from workers.policy.model import base_logprobs, load_policy
+from workers.policy.objectives import rloo_loss
+from workers.policy.trainers import SampledDPO, padded
 
 B_STD = 0.005  # about what the entries of B are after a round
 K = 8  # replies in a group of the policy gradient

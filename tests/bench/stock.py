@@ -12,7 +12,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from workers.device import device, precision
 from workers.labels import Prompt, Sample
-from workers.policy_trainers import Prepared
+from workers.policy.trainers import Prepared
 
 
 class StockDPO(Prepared, DPOTrainer):

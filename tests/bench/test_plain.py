@@ -6,7 +6,7 @@ from tests.bench import plain
 from tests.bench.stock import generate, load_base
 from tests.tiny import build
 from workers.labels import Prompt, write_prompts
-from workers.policy_model import trainable_hash
+from workers.policy.model import trainable_hash
 from workers.stage import Stage, StageError, read_json
 
 PROMPTS = [Prompt([{"role": "user", "content": text}], text, False) for text in ("hi", "tell me about cats")]

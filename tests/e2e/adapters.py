@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from workers.policy_model import load_policy, reply_logprobs
+from workers.policy.model import load_policy, reply_logprobs
 
 TARGETS = ("o_proj",)
 UNWRAPPED = ("q_proj", "v_proj")

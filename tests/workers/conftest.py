@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from tests.fake_engine import BASE, FakeEngine
 from tests.servers import serving
 from tests.tiny import WORDS, build
-from workers.policy_model import load_policy
+from workers.policy.model import load_policy
 from workers.stage import execute
 
 

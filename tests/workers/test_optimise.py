@@ -16,8 +16,8 @@ from workers.labels import Label, Sample, Score, read_labels, read_scores, write
 from workers.methods import round as round_
 from workers.methods.config import Config
 from workers.packing import Reply, install
-from workers.policy_data import Tokens, best_of, rollouts, well_rated
-from workers.policy_model import (
+from workers.policy.data import Tokens, best_of, rollouts, well_rated
+from workers.policy.model import (
     assert_trainable,
     base_logprobs,
     load_policy,
@@ -25,7 +25,7 @@ from workers.policy_model import (
     reply_logprobs,
     trainable_hash,
 )
-from workers.policy_trainers import Distance, KeepNear, Plain, further, occurrences, turns
+from workers.policy.trainers import Distance, KeepNear, Plain, further, occurrences, turns
 from workers.references import read_references
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageError

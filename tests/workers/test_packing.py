@@ -3,7 +3,7 @@ import torch
 
 from workers.frozen import lowest_trained
 from workers.packing import IGNORED, Reply, enable, install, pack, plan, score_pack
-from workers.policy_model import load_policy, read_lower
+from workers.policy.model import load_policy, read_lower
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TEXTS = [

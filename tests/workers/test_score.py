@@ -11,9 +11,9 @@ from tests.workers.conftest import run_stage
 from tests.workers.test_train_reward import labels
 from workers.constitution import Principle
 from workers.labels import Sample, Score, read_scores, write_labels, write_samples
+from workers.reward.style import read_style, write_styles
 from workers.rules import Verdict, rule_scores, write_rules
 from workers.stages import score, train_reward
-from workers.style import read_style, write_styles
 
 
 def sample(prompt_id: int, token_ids: list[int], finish: str = "stop") -> Sample:

@@ -7,13 +7,13 @@ from transformers import AutoModelForSequenceClassification
 
 from workers.datasets import for_judge
 from workers.labels import Label, Sample, write_labels
-from workers.reward_model import RewardModel, Texts
-from workers.scoring import read_shape, score_samples
+from workers.reward.model import RewardModel, Texts
+from workers.reward.scoring import read_shape, score_samples
+from workers.reward.style import NAMES, read_style
+from workers.reward.thumb_scale import read_thumbs
 from workers.stage import StageError
 from workers.stages import train_reward
 from workers.stages.train_reward import by_ai, of_unit_weight
-from workers.style import NAMES, read_style
-from workers.thumb_scale import read_thumbs
 
 KIND, UNKIND = "good nice lovely thanks".split(), "bad dull rude grim".split()
 

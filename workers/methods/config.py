@@ -41,10 +41,11 @@ class Config(StageConfig):
     it takes beside them, at most; they are pairs too, and more often right than those of a young reward
     model. `chosen_weight`: how much the preferred reply's own mean log-probability counts beside the pair's
     (RPO, arXiv 2404.19733, eq. 2), without which DPO makes both replies of a pair less likely, and whatever
-    else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.credit); at 1 all
-    tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it before
-    each. `sft_weight`: the share of SFT on well-rated replies. `plain_weight`: that of staying with the base
-    on plain texts, `plain_batch` of them a step; `restores`: how often those are restored at the end.
+    else more. `credit_decay`: λ of the policy gradients' credit for single tokens (workers.policy.credit); at
+    1 all tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it
+    before each. `sft_weight`: the share of SFT on well-rated replies. `plain_weight`: that of staying with
+    the base on plain texts, `plain_batch` of them a step; `restores`: how often those are restored at the
+    end.
 
     `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats

@@ -10,13 +10,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.utils import pad
 
-from workers import policy_data, policy_objectives
-from workers.credit import deal_out, of_others, standing
 from workers.labels import Sample
 from workers.methods.config import Config
 from workers.methods.round import Made, NothingToLearn, Round
-from workers.policy_trainers import SampledGRPO, SampledRLOO
-from workers.style import looks
+from workers.policy import data as policy_data
+from workers.policy import objectives as policy_objectives
+from workers.policy.credit import deal_out, of_others, standing
+from workers.policy.trainers import SampledGRPO, SampledRLOO
+from workers.reward.style import looks
 
 
 def rloo(work: Round) -> Made:

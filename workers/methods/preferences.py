@@ -7,11 +7,11 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 
-from workers import policy_data
 from workers.labels import newest
 from workers.methods.round import Made, NothingToLearn, Round
 from workers.packing import Reply
-from workers.policy_trainers import SampledDPO
+from workers.policy import data as policy_data
+from workers.policy.trainers import SampledDPO
 from workers.stage import StageError
 
 

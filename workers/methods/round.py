@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from workers import policy_data, policy_objectives
 from workers.datasets import for_judge
 from workers.device import device
 from workers.labels import Label, Sample, read_labels, read_scores
 from workers.methods.config import Config
 from workers.packing import Reply
-from workers.policy_data import Rollouts, Tokens
-from workers.policy_model import base_logprobs, load_policy, read_base, read_lower, reply_logprobs
-from workers.policy_trainers import Distance
+from workers.policy import data as policy_data
+from workers.policy import objectives as policy_objectives
+from workers.policy.data import Rollouts, Tokens
+from workers.policy.model import base_logprobs, load_policy, read_base, read_lower, reply_logprobs
+from workers.policy.trainers import Distance
 from workers.references import Reference, read_references
 from workers.stage import Stage
 

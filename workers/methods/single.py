@@ -6,10 +6,10 @@ from datasets import Dataset
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.sft_config import SFTConfig
 
-from workers import policy_data
 from workers.methods.round import Made, NothingToLearn, Round
 from workers.packing import IGNORED, Reply
-from workers.policy_trainers import SampledKTO, SampledSFT
+from workers.policy import data as policy_data
+from workers.policy.trainers import SampledKTO, SampledSFT
 from workers.stage import StageError
 
 

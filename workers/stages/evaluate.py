@@ -28,9 +28,9 @@ from workers.likelihood import Reader
 from workers.measuring import Measured, Ruler, Side, judge_quality, length_taste, weigh
 from workers.probes import Answer, Probe, answer_probes, read_probes, weigh_probes
 from workers.references import read_references
-from workers.reward_model import JUDGE, Text, Texts
+from workers.reward.model import JUDGE, Text, Texts
+from workers.reward.scoring import read_shape, score_samples
 from workers.sampling import Sampling, choose, ensure_loaded, sample_replies
-from workers.scoring import read_shape, score_samples
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
 

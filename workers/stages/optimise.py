@@ -5,7 +5,7 @@
 On replies that the engines sampled, with their token ids and log-probabilities: `rloo`, `grpo` (policy
 gradients with a leave-one-out or a group baseline), `online_dpo` (the best of K against the worst),
 `best_of_n` (SFT on the best). On what people said: `dpo` (their comparisons), `kto` (their thumbs). Each is
-TRL's trainer (see `workers.policy_trainers`), may take a share of SFT on well-rated replies, and is held near
+TRL's trainer (see `workers.policy.trainers`), may take a share of SFT on well-rated replies, and is held near
 the base on plain texts. The reference is always the base, never the last adapter, so KL does not start again
 with every cycle.
 
@@ -22,16 +22,16 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from serving.methods import Method
-from workers import policy_data
-from workers.holding import Held
 from workers.methods.config import Config
 from workers.methods.gradients import grpo, rloo
 from workers.methods.preferences import dpo, online_dpo
 from workers.methods.round import Made, NothingToLearn, Round
 from workers.methods.single import best_of_n, kto
 from workers.packing import install
-from workers.policy_model import assert_moved, assert_trainable, trainable_hash
-from workers.policy_trainers import Aside, Distance, KeepNear, Plain, Rated
+from workers.policy import data as policy_data
+from workers.policy.holding import Held
+from workers.policy.model import assert_moved, assert_trainable, trainable_hash
+from workers.policy.trainers import Aside, Distance, KeepNear, Plain, Rated
 from workers.references import read_plain
 from workers.stage import Stage, StageError, run, write_json
 

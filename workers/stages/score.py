@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from workers.labels import Score, read_earlier, read_samples, write_scores
+from workers.reward.scoring import score_samples, score_so_far
 from workers.rules import beside, combined, read_rules
-from workers.scoring import score_samples, score_so_far
 from workers.stage import Stage, StageConfig, run
 from workers.terms import Weights, describe, reward_terms, weighted_sum
 

@@ -2,9 +2,9 @@
 
 What it costs depends on `max_labels` and on `replay`, not on how much was ever said: of more that is new, as
 after an import, some are drawn, and the others are among what later jobs replay from. Labels come with
-weights, so that no rater rules what is learnt, nor what is measured on (workers.weights). Weighed is what is
-trained on: when more is new than that, it is drawn from before, and what the judge learns from is weighed
-apart from what the others do.
+weights, so that no rater rules what is learnt, nor what is measured on (workers.reward.weights). Weighed is
+what is trained on: when more is new than that, it is drawn from before, and what the judge learns from is
+weighed apart from what the others do.
 
     python -m workers.stages.snapshot DIR
 
@@ -29,9 +29,9 @@ from workers.datasets import (
     split,
 )
 from workers.labels import Label, write_labels, write_prompts
+from workers.reward.weights import drawn, weigh, weigh_each
 from workers.settings import WorkerSettings
 from workers.stage import Stage, StageConfig, run, write_json
-from workers.weights import drawn, weigh, weigh_each
 
 MAX_HOLDOUT = 512  # held-out labels that are measured on: enough to tell, and bounded
 READ = 4  # times `max_labels`: what is new and read, at most; a third is the judge's, some are held out
@@ -41,7 +41,7 @@ class Config(StageConfig):
     """`cursor`: what has been learnt from already; `replay`: labels of that past to mix in, at most;
     `holdout`: share of conversations that is only measured on; `prompts`: newest completions to take prompts
     from, and as many imported prompts; `max_labels`: labels to learn from, at most; `rater_cap` and
-    `pair_share`: as in workers.weights."""
+    `pair_share`: as in workers.reward.weights."""
 
     cursor: str
     replay: int

@@ -4,7 +4,7 @@
 
 One scalar r(x, y) a member, trained on comparisons (Bradley-Terry) and thumbs (logistic) at once. The members
 see two thirds of the conversations, the judge the other third: it never rewards, so it can be asked who is
-better; of its adapter only so much counts as the members' labels bear out (`workers.shrinkage`). From
+better; of its adapter only so much counts as the members' labels bear out (`workers.reward.shrinkage`). From
 `init` it goes on where the live version stands. `warm` is the members' average. Members are
 accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
 labels, by a paired test; the judge by the same test on the holdout. Each is accepted apart, and what is not
@@ -27,20 +27,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers import reward_gate, reward_report, reward_trainer, warm
 from workers.datasets import for_judge
 from workers.gate import Verdict
 from workers.labels import Label, newest, read_labels
-from workers.reward_gate import Gain
-from workers.reward_model import JUDGE, RewardModel, Texts, member_names
-from workers.reward_report import Floats, Version
-from workers.reward_trainer import LabelFeatures, Training, flat, label_features, style_head
-from workers.scoring import Shape, read_shape
-from workers.shrinkage import believed
+from workers.reward import gate as reward_gate
+from workers.reward import report as reward_report
+from workers.reward import trainer as reward_trainer
+from workers.reward import warm
+from workers.reward.gate import Gain
+from workers.reward.model import JUDGE, RewardModel, Texts, member_names
+from workers.reward.report import Floats, Version
+from workers.reward.scoring import Shape, read_shape
+from workers.reward.shrinkage import believed
+from workers.reward.style import Scale, mean_head, read_style, write_styles
+from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
+from workers.reward.trainer import LabelFeatures, Training, flat, label_features, style_head
+from workers.reward.warm import WARM
 from workers.stage import Stage, StageConfig, StageError, run, write_json
-from workers.style import Scale, mean_head, read_style, write_styles
-from workers.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
-from workers.warm import WARM
 
 RELIABILITY = "plots/reliability.json"  # in the reward directory
 
@@ -52,7 +55,7 @@ class Config(StageConfig):
     adapter (both, as `rank`, only where there is no `init`, whose shape holds).
     `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
     weights hold for what is trained on. `confidence`: of the paired test. The others
-    are those of workers.reward_trainer.Training.
+    are those of workers.reward.trainer.Training.
     """
 
     base_model: str

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from workers.folds import folds, units
-from workers.thumb_scale import OFFSET_SPREAD
+from workers.reward.folds import folds, units
+from workers.reward.thumb_scale import OFFSET_SPREAD
 
 Matrix = NDArray[np.float64]
 

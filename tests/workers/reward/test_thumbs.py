@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from workers.labels import Label
-from workers.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
-from workers.thumbs import Thumbs
+from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
+from workers.reward.thumbs import Thumbs
 
 
 def thumb(rater: str, up: bool, weight: float = 1.0) -> Label:

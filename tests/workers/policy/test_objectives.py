@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from workers.policy_objectives import (
+from workers.policy.objectives import (
     grpo_advantages,
     kl_k2,
     kl_k3,

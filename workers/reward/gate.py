@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.folds import units
 from workers.gate import Verdict
+from workers.reward.folds import units
 from workers.statistics import Interval, bootstrap_interval
 
 SURELY = 0.95  # one-sided: of the holdout's veto
@@ -43,7 +43,7 @@ def paired_gain(new: RewardEvidence, old: RewardEvidence | None, confidence: flo
     fewer than two labels, which tell nothing.
 
     Paired: both see the same labels, so what makes a label hard falls out. The interval is a bootstrap over
-    conversations (workers.folds.units), whose lower end the true gain is above with the probability
+    conversations (workers.reward.folds.units), whose lower end the true gain is above with the probability
     `confidence`.
     """
     if len(new.losses) < 2:

@@ -5,12 +5,12 @@ of seventy tokens a handful mattered. Here a value function V(s_t), what the adv
 stands up to token t, is fitted to the samples themselves, and each token gets what it changed of it
 (generalised advantage estimation, arXiv 1506.02438, eq. 16).
 
-V is a ridge regression on what the base sees (a hidden state, see `workers.methods.round`), on how the
-reply looks so far (workers.style), and on what the reward model would give it if it ended there, beside what
-the other replies to the prompt came to; closed in form and cross-fitted: no reply's value comes from a fit to
-its own reward. All of them choose the penalty. What V did not foresee falls to a reply's last tokens, to its
-end of turn above all: that it ended there is what nobody could foresee. Where V foresees next to nothing on
-the way, all tokens share the advantage instead.
+V is a ridge regression on what the base sees (a hidden state, see `workers.methods.round`), on how the reply
+looks so far (workers.reward.style), and on what the reward model would give it if it ended there, beside
+what the other replies to the prompt came to; closed in form and cross-fitted: no reply's value comes from a
+fit to its own reward. All of them choose the penalty. What V did not foresee falls to a reply's last tokens,
+to its end of turn above all: that it ended there is what nobody could foresee. Where V foresees next to
+nothing on the way, all tokens share the advantage instead.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.folds import folds, units
+from workers.reward.folds import folds, units
 
 FOLDS = 5
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # a row, of features of unit variance

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from workers import credit
-from workers.credit import deal_out, fit_values, gae, of_others, standing
-from workers.style import features, looks
+from workers.policy import credit
+from workers.policy.credit import deal_out, fit_values, gae, of_others, standing
+from workers.reward.style import features, looks
 
 PROMPTS = 24
 REPLIES = 4

@@ -1,7 +1,7 @@
 """What a thumb up takes besides a good reply: P(up) = s(a·r + b + u of the rater), s the sigmoid. Torch;
 imported by stages only.
 
-Parameters of training. Rewards stay r; a and b are kept with a version (workers.thumb_scale), so that
+Parameters of training. Rewards stay r; a and b are kept with a version (workers.reward.thumb_scale), so that
 one can say how likely a thumb up is.
 """
 
@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from workers import objectives
 from workers.labels import Label
-from workers.thumb_scale import OFFSET_SPREAD, ThumbScale
+from workers.reward.thumb_scale import OFFSET_SPREAD, ThumbScale
 
 SCALE_SPREAD = 0.5  # standard deviation of log a
 

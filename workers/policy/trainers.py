@@ -21,10 +21,10 @@ from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 from trl.trainer.sft_trainer import SFTTrainer
 
-from workers import policy_objectives
 from workers.device import device
 from workers.packing import IGNORED, Reply
-from workers.policy_model import assert_finite
+from workers.policy import objectives as policy_objectives
+from workers.policy.model import assert_finite
 
 NEAREST = 1 / 64  # of a way that was too far: less of it is none
 BACK = 0.95  # of the way that is expected to be within the bounds
@@ -261,9 +261,9 @@ class KeepNear(TrainerCallback):
     they do not agree. It is at most `FURTHEST` times as far, and inside all bounds. `stretched`: how many
     times it is.
 
-    `restore` brings texts back to where they are to the base (`workers.holding`), before a bound is taken to
-    be left, and at the end before the way is gone on with, `restores` times; it is told whether no step of
-    training came since the last time.
+    `restore` brings texts back to where they are to the base (`workers.policy.holding`), before a bound is
+    taken to be left, and at the end before the way is gone on with, `restores` times; it is told whether no
+    step of training came since the last time.
 
     StageError where a step made a parameter infinite or no number: from there is no way back.
     """

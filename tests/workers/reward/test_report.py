@@ -5,9 +5,9 @@ import pytest
 
 from tests.workers.test_train_reward import labels
 from workers.labels import Label
-from workers.reward_gate import judge_reward, paired_gain
-from workers.reward_report import agreement, base_rate, length_only, logits_of, measure, on_policy
-from workers.thumb_scale import ThumbScale
+from workers.reward.gate import judge_reward, paired_gain
+from workers.reward.report import agreement, base_rate, length_only, logits_of, measure, on_policy
+from workers.reward.thumb_scale import ThumbScale
 
 
 def array(*values: float) -> np.ndarray:

@@ -1,9 +1,9 @@
 import pytest
 from transformers import AutoTokenizer
 
-from workers import policy_data
 from workers.labels import Label, Sample, Score
-from workers.policy_data import Tokens, best_and_worst, best_of, full_groups, preferences, thumbs, well_rated
+from workers.policy import data as policy_data
+from workers.policy.data import Tokens, best_and_worst, best_of, full_groups, preferences, thumbs, well_rated
 from workers.stage import StageError
 
 HI = [{"role": "user", "content": "hi"}]

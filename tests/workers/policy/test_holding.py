@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from workers.holding import SECTIONS, Held, per_text, sections_of
 from workers.packing import Reply, pack, score_pack
-from workers.policy_model import base_logprobs, load_policy, reply_logprobs
+from workers.policy.holding import SECTIONS, Held, per_text, sections_of
+from workers.policy.model import base_logprobs, load_policy, reply_logprobs
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 TEXTS = [

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workers.folds import units
 from workers.labels import Label
-from workers.reward_report import Floats, log_loss, logits_of
-from workers.thumb_scale import ThumbScale
+from workers.reward.folds import units
+from workers.reward.report import Floats, log_loss, logits_of
+from workers.reward.thumb_scale import ThumbScale
 
 SHARES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
 def believed(labels: Sequence[Label], style: Floats, added: Floats, scale: ThumbScale) -> float:
-    """Which of `SHARES` of `added` to add to `style`, both (replies,) as in workers.reward_report, by labels
+    """Which of `SHARES` of `added` to add to `style`, both (replies,) as in workers.reward.report, by labels
     that neither was fitted to. All of it where fewer than two conversations could tell."""
     conversations = [label.conversation for label in labels]
     if len(set(conversations)) < 2:

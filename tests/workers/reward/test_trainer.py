@@ -7,9 +7,13 @@ import torch
 from tests.workers.test_train_reward import labels
 from workers import objectives
 from workers.labels import Label
-from workers.policy_model import trainable_hash
-from workers.reward_model import Features, RewardModel, Texts
-from workers.reward_trainer import (
+from workers.policy.model import trainable_hash
+from workers.reward.model import Features, RewardModel, Texts
+from workers.reward.style import NAMES, Scale, Told, best_spread
+from workers.reward.style import fit as fit_style
+from workers.reward.thumb_scale import ThumbScale
+from workers.reward.thumbs import Thumbs
+from workers.reward.trainer import (
     LabelTrainer,
     Training,
     batches,
@@ -20,10 +24,6 @@ from workers.reward_trainer import (
     style_head,
 )
 from workers.stage import StageError
-from workers.style import NAMES, Scale, Told, best_spread
-from workers.style import fit as fit_style
-from workers.thumb_scale import ThumbScale
-from workers.thumbs import Thumbs
 
 TRAINING = Training(
     learning_rate=5e-3,

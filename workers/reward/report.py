@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from workers.folds import folds, units
 from workers.labels import Label
-from workers.reward_gate import RewardEvidence, auroc, calibration_error, reliability
+from workers.reward.folds import folds, units
+from workers.reward.gate import RewardEvidence, auroc, calibration_error, reliability
+from workers.reward.thumb_scale import ThumbScale
 from workers.statistics import wilson_interval
-from workers.thumb_scale import ThumbScale
 
 SCALES = (0.0, *(2.0**power for power in range(-6, 3)))
 SHIFTS = (0.0, *(side * step / 10 for step in range(1, 16) for side in (1, -1)))  # logits of a thumb up

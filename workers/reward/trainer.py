@@ -19,15 +19,16 @@ from torch import Tensor
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
-from workers import objectives, style
+from workers import objectives
 from workers.device import device
 from workers.labels import Label
-from workers.policy_model import assert_finite, assert_moved, assert_trainable, trainable_hash
-from workers.reward_model import Features, RewardModel, Texts, collate, forward
+from workers.policy.model import assert_finite, assert_moved, assert_trainable, trainable_hash
+from workers.reward import style
+from workers.reward.model import Features, RewardModel, Texts, collate, forward
+from workers.reward.style import Scale, StyleHead
+from workers.reward.thumb_scale import ThumbScale
+from workers.reward.thumbs import Thumbs
 from workers.stage import StageError
-from workers.style import Scale, StyleHead
-from workers.thumb_scale import ThumbScale
-from workers.thumbs import Thumbs
 
 _SORTED = 8  # batches whose labels are sorted by length together: little padding, and still much chance
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from workers.reward_gate import (
+from workers.reward.gate import (
     SURELY,
     Bin,
     RewardEvidence,

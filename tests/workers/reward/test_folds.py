@@ -1,6 +1,6 @@
 import numpy as np
 
-from workers.folds import folds, units
+from workers.reward.folds import folds, units
 
 
 def test_labels_of_a_conversation_are_one_unit_unless_it_is_the_only_one():

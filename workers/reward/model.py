@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from workers import style
 from workers.device import device, precision
 from workers.frozen import Passthrough
 from workers.labels import Message
-from workers.style import StyleHead, read_style
+from workers.reward import style
+from workers.reward.style import StyleHead, read_style
 
 JUDGE = "judge"
 CONTEXT = 32

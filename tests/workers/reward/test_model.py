@@ -1,7 +1,7 @@
 import torch
 
-from workers.policy_model import trainable_hash
-from workers.reward_model import RewardModel, Text, Texts, collate, forward
+from workers.policy.model import trainable_hash
+from workers.reward.model import RewardModel, Text, Texts, collate, forward
 
 
 def test_training_moves_the_active_member_only(tiny_model):

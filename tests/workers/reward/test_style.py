@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.style import (
+from workers.reward.style import (
     NAMES,
     SPREADS,
     Fitted,
@@ -17,7 +17,7 @@ from workers.style import (
     read_style,
     write_styles,
 )
-from workers.thumb_scale import OFFSET_SPREAD
+from workers.reward.thumb_scale import OFFSET_SPREAD
 
 
 def test_there_is_a_number_for_each_name_whatever_the_reply():

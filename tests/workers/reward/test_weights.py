@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workers.labels import Label
-from workers.weights import (
+from workers.reward.weights import (
     LEVERAGE,
     RISE,
     balanced,

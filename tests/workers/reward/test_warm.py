@@ -6,8 +6,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from workers.reward_model import RewardModel, Text
-from workers.warm import average
+from workers.reward.model import RewardModel, Text
+from workers.reward.warm import average
 
 
 @pytest.fixture

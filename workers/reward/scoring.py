@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from workers.labels import Sample
-from workers.reward_model import RewardModel, Texts
+from workers.reward.model import RewardModel, Texts
+from workers.reward.style import looks
 from workers.stage import StageError
-from workers.style import looks
 
 SHAPE = "shape.json"  # in a reward directory: what its members were built with
 

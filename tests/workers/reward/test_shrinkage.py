@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from workers.labels import Label
-from workers.shrinkage import believed
-from workers.thumb_scale import ThumbScale
+from workers.reward.shrinkage import believed
+from workers.reward.thumb_scale import ThumbScale
 
 
 def told(true: np.ndarray, flips: float, dice: np.random.Generator, weight: float = 1.0) -> list[Label]:

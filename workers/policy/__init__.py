@@ -1,0 +1,1 @@
+"""The policy under training: what it learns from, by what losses, and what holds it."""
