@@ -1,4 +1,4 @@
-"""Five mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
+"""Six mends of vLLM 0.32 on the CPU, which vLLM itself loads as a plugin (`vllm.general_plugins`).
 
 1. A batch may mix the base (adapter index -1) with adapters. vLLM's CPU operators take -1 for the last slot,
    so replies of `policy-v0` were written with whatever adapter lay there (vllm-project/vllm#48421). They also
@@ -12,6 +12,9 @@
 5. With adapters vLLM compiles nothing on a CPU, and then normalises layers by eight of PyTorch's operators,
    though it has a kernel for it. Here that one is used (tokens/s at 1, 32 and 128 requests, one run each:
    27, 341, 455 without, 31, 437, 492 with).
+6. A token is drawn by noise for each word of the vocabulary, two logarithms each: for 128 requests with
+   SmolLM2's 49,152 words 59 ms of a core, a quarter of a step. The log-probabilities are there anyway; here
+   one number a request says where in their running sum the token lies (9 ms).
 
 Nobody imports this module but vLLM: it loads torch. On a GPU it does nothing.
 """
@@ -28,9 +31,11 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends import cpu_attn
+from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler, apply_top_k_top_p
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 SPIN = 0.003  # seconds; vLLM's own is 1
+BLOCK = 256  # words of a vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ def register() -> None:
         SpinCondition.__init__.__defaults__ = (SPIN,)
         CPUModelRunner.sample_tokens = _once(without_rewinding, CPUModelRunner.sample_tokens)
         RMSNorm.forward_cpu = _once(fused_norm, RMSNorm.forward_cpu)
+        TopKTopPSampler.forward_cpu = _once(by_running_sum, TopKTopPSampler.forward_cpu)
 
 
 def without_amx(choose: Callable[..., str]) -> Callable[..., str]:
@@ -131,6 +137,55 @@ def fused_norm(plain: Callable[..., Any]) -> Callable[..., Any]:
         return x, residual
 
     return forward_cpu
+
+
+def by_running_sum(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Tokens drawn from their log-probabilities, where those are asked for; else by `plain`. A request with a
+    seed draws from its own generator."""
+
+    def forward_cpu(
+        sampler: Any,
+        logits: Tensor,
+        generators: dict[int, torch.Generator],
+        k: Tensor | None,
+        p: Tensor | None,
+    ) -> Any:
+        if sampler.logprobs_mode != "processed_logprobs" or sampler.use_fp64_gumbel:
+            return plain(sampler, logits, generators, k, p)
+        logprobs = apply_top_k_top_p(logits, k, p).log_softmax(dim=-1, dtype=torch.float32)
+        chance = torch.rand(len(logprobs), dtype=torch.float64)
+        for row, generator in generators.items():
+            chance[row] = torch.rand((), dtype=torch.float64, generator=generator)
+        return drawn(logprobs.exp(), chance), logprobs
+
+    return forward_cpu
+
+
+def drawn(weights: Tensor, chance: Tensor) -> Tensor:
+    """For each row of `weights` (rows, words), none negative, the word (rows,) where their running sum passes
+    the share `chance` (rows,), in [0, 1), of the whole: the inverse transform. By blocks of words first, so
+    that no running sum is as long as the vocabulary. A word without weight is never drawn, save from a row
+    of numbers that are none, where any may be."""
+    words = weights.shape[1]
+    if short := -words % BLOCK:
+        weights = torch.nn.functional.pad(weights, (0, short))
+    blocks = weights.reshape(len(weights), -1, BLOCK)
+    block, rest = _passed(blocks.sum(-1), chance)
+    word, _ = _passed(blocks[torch.arange(len(blocks)), block], rest)
+    return (block * BLOCK + word).clamp(max=words - 1)
+
+
+def _passed(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Row by row (rows, n) the place where the running sum passes `share` of the whole, and which share of
+    the weight at that place lies before."""
+    sums = weights.cumsum(1, dtype=torch.float64)
+    whole = sums[:, -1:].contiguous()
+    point = share[:, None] * whole
+    last = torch.searchsorted(sums, whole)  # the last place with any weight, which rounding may run past
+    place = torch.searchsorted(sums, point, right=True).minimum(last).clamp(max=weights.shape[1] - 1)
+    own = weights.gather(1, place)
+    rest = 1 - (sums.gather(1, place) - point) / own
+    return place[:, 0], rest[:, 0].nan_to_num(0).clamp(0, 1)
 
 
 def _once(mend: Callable[[Any], Any], original: Any) -> Any:

@@ -5,14 +5,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
 from vllm.lora.layers import LoRAMapping
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends import cpu_attn
+from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 from serving.vllm_cpu import (
     GroupedPunica,
+    by_running_sum,
+    drawn,
     fused_norm,
     register,
     rows_by_slot,
@@ -132,9 +136,67 @@ def test_a_row_that_is_still_reading_its_prompt_draws_nothing():
     assert runner.input_batch.generators == generators
 
 
+@pytest.mark.parametrize("words", [40, 600, 1024], ids=["less than a block", "a part of one", "whole ones"])
+def test_words_are_drawn_as_often_as_they_are_likely(words):
+    torch.manual_seed(0)
+    draws = 200_000
+    probabilities = (2 * torch.randn(words)).softmax(0)
+    probabilities[::7] = 0
+    probabilities /= probabilities.sum()
+    found = drawn(probabilities.expand(draws, -1), torch.rand(draws, dtype=torch.float64))
+    counts = torch.bincount(found, minlength=words).double()
+    assert len(counts) == words
+    assert counts[::7].sum() == 0
+    often = probabilities * draws >= 5
+    expected = probabilities[often].double() * draws
+    squares = float(((counts[often] - expected) ** 2 / expected).sum())
+    assert chi2.sf(squares, int(often.sum()) - 1) > 0.001
+
+
+def test_the_ends_of_the_running_sum_have_words_with_weight():
+    weights = torch.zeros(3, 700)
+    weights[:, 300:302] = 0.1
+    last = 1 - 2**-53
+    assert drawn(weights, torch.tensor([0.0, 0.6, last], dtype=torch.float64)).tolist() == [300, 301, 301]
+
+
+def test_a_row_of_no_numbers_spoils_no_other_and_ends_nothing():
+    weights = torch.full((2, 700), float("nan"))
+    weights[1] = torch.eye(700)[650]
+    broken, whole = drawn(weights, torch.tensor([0.5, 0.5], dtype=torch.float64)).tolist()
+    assert 0 <= broken < 700
+    assert whole == 650
+
+
+def test_a_seed_draws_the_same_word_again_and_what_is_cut_off_is_never_drawn():
+    torch.manual_seed(0)
+    forward = by_running_sum(refuse)
+    logits = torch.randn(1, 700).expand(400, -1).contiguous()
+    sampler = SimpleNamespace(logprobs_mode="processed_logprobs", use_fp64_gumbel=False)
+    seeded = {3: torch.Generator().manual_seed(7)}
+    best = torch.full((400,), 5)
+    found, logprobs = forward(sampler, logits.clone(), seeded, best, None)
+    again, _ = forward(sampler, logits.clone(), {3: torch.Generator().manual_seed(7)}, best, None)
+    assert found[3] == again[3]
+    assert set(found.tolist()) == set(logits[0].topk(5).indices.tolist())
+    assert (logprobs.exp() > 0).sum(1).tolist() == [5] * 400
+    torch.testing.assert_close(logprobs.exp().sum(1), torch.ones(400))
+
+
+@pytest.mark.parametrize("odd", [{"logprobs_mode": "raw_logprobs"}, {"use_fp64_gumbel": True}])
+def test_other_ways_to_draw_are_left_to_vllm(odd):
+    sampler = SimpleNamespace(**{"logprobs_mode": "processed_logprobs", "use_fp64_gumbel": False, **odd})
+    assert by_running_sum(lambda *_: "vLLM's")(sampler, torch.ones(1, 8), {}, None, None) == "vLLM's"
+
+
 def test_registering_twice_mends_once():
     def mended():
-        return CPUModelRunner.sample_tokens, cpu_attn._get_attn_isa, RMSNorm.forward_cpu
+        return (
+            CPUModelRunner.sample_tokens,
+            cpu_attn._get_attn_isa,
+            RMSNorm.forward_cpu,
+            TopKTopPSampler.forward_cpu,
+        )
 
     register()
     once = mended()
