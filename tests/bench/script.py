@@ -39,7 +39,7 @@ from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.methods import Method
 from tests.bench.gold import scorer
-from tests.bench.own_engine import run_program, running_engine, standing_by
+from tests.bench.own_engine import Environment, Program, run_program, running_engine, standing_by
 from tests.bench.plain import distance, leg_of, rows_of
 from tests.bench.race import Course, Leg, legs_table, race_table, target_of
 from tests.bench.stock import tokens_of
@@ -129,13 +129,13 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
         here = time.time()
         sampled = folder / f"{number}-sample"
         config = _sampling(args, settings, url) | {"model": name, "adapter": adapter, "seed": number}
-        with standing_by("workers.stages.optimise", environment) as optimise:
+        with _optimise_unless(number == args.rounds, environment) as optimise:
             run_program("workers.stages.sample", sampled, config, environment)
             sampling = time.time() - here
             samples = read_samples(sampled / "samples.parquet")
             rewards = _scores(samples, args.scorer, sampled / "scores.parquet")
             legs.append(leg_of(began, samples, rewards, sampling, training, trained, note))
-            if number == args.rounds or (args.target is not None and legs[-1].gold >= args.target):
+            if optimise is None or (args.target is not None and legs[-1].gold >= args.target):
                 break
             here = time.time()
             optimised = folder / f"{number}-optimise"
@@ -149,6 +149,16 @@ def _rounds(args: argparse.Namespace, settings: DeploySettings, folder: Path, ur
         return legs
     model = load_policy(settings.model, adapter, settings.optimise_rank, settings.optimise_targets)
     return with_distance(legs, distance(model, AutoTokenizer.from_pretrained(settings.model), samples))
+
+
+@contextmanager
+def _optimise_unless(done: bool, environment: Environment) -> Iterator[Program | None]:
+    """The next stage, which loads meanwhile; nothing where none comes."""
+    if done:
+        yield None
+        return
+    with standing_by("workers.stages.optimise", environment) as program:
+        yield program
 
 
 def with_distance(legs: list[Leg], found: dict[str, Any]) -> list[Leg]:

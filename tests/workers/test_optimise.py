@@ -1,7 +1,7 @@
 import json
 import random
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -191,6 +191,26 @@ def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_
     write_scores(scores, *zip(*rows, strict=True))
     run("replayed", "grpo", scores, init=folder / "adapter", **half)
     assert [len(texts) for texts in asked if len(texts) in (4, 14)] == [4, 14], "what the base wrote it knows"
+    asked.clear()
+    run("pairs", "online_dpo", scores, people=0, watched=4)
+    assert [len(texts) for texts in asked if len(texts) > 1] == [4, len(read_references())]
+
+
+@pytest.mark.slow
+def test_a_policy_without_an_adapter_is_as_far_as_it_is_measured_to_be(run, scored, monkeypatch):
+    found = []
+
+    def both(work: round_.Round) -> Distance:
+        found.append((before(work), work.distance()))
+        return found[-1][0]
+
+    before = round_.Round.distance_before
+    monkeypatch.setattr(round_.Round, "distance_before", both)
+    _, folder = run("first", "grpo", scored())
+    run("second", "grpo", scored(), init=folder / "adapter")
+    for told, measured in found:
+        assert asdict(told) == pytest.approx(asdict(measured), abs=1e-6)
+    assert found[1][0].base > found[0][0].base + 0.01
 
 
 def test_a_first_adapter_is_on_what_the_engines_of_deploy_up_wrap(run, scored):
@@ -445,7 +465,7 @@ def test_a_policy_goes_back_to_where_its_bounds_are_expected():
         ways.clear()
         with torch.no_grad():
             model.weight.fill_(8 * first)
-        near = KeepNear(model, measure, Distance(0.25, 1.0, 1.0), every=1)
+        near = KeepNear(model, measure, measure(), Distance(0.25, 1.0, 1.0), every=1)
         with torch.no_grad():
             model.weight.fill_(8 * last)
         near.on_step_end(None, SimpleNamespace(global_step=1, max_steps=2), SimpleNamespace())
@@ -476,10 +496,11 @@ def test_where_a_bound_is_met_is_told_by_a_parabola_through_where_the_line_began
 
 def test_restoring_is_told_whether_a_step_came_in_between():
     told, model = [], torch.nn.Linear(1, 1)
-    rises = iter([0.0, 0.2, 0.0, 0.0, *[0.0] * 9])  # at the start, out at step 3, restored, at step 6, …
+    rises = iter([0.2, 0.0, 0.0, *[0.0] * 9])  # out at step 3, restored, at step 6, …
     near = KeepNear(
         model,
         lambda: Distance(0.0, 0.0, next(rises)),
+        Distance(0.0, 0.0, 0.0),
         Distance(1.0, 1.0, 0.1),
         every=3,
         restore=told.append,
@@ -548,7 +569,7 @@ def test_what_was_restored_is_gone_on_with_by_a_shorter_way():
         with torch.no_grad():
             model.weight.zero_()
         bound = Distance(1.0, 1.0, 1.0)
-        near = KeepNear(model, measure, bound, 1, 0.16, lambda again: None, restores)
+        near = KeepNear(model, measure, measure(), bound, 1, 0.16, lambda again: None, restores)
         with torch.no_grad():
             model.weight.fill_(1.0)
         near.on_step_end(None, SimpleNamespace(global_step=1, max_steps=1), SimpleNamespace())

@@ -20,7 +20,7 @@ def online_dpo(work: Round) -> Made:
     theirs = people_rows(work, work.config.people)
     if not pairs and not theirs:
         raise NothingToLearn("no prompt has two replies of different reward: there is nothing to prefer")
-    work.refer_to(sorted({row for pair in pairs for row in pair}))
+    work.refer_cheaply_to(sorted({row for pair in pairs for row in pair}))
     data = work.data
     rows = [
         preference_row(work.reply(best), work.reply(worst), data.reference[best], data.reference[worst])

@@ -44,7 +44,7 @@ class Round:
         self.watched = _spread(self.data, config.watched)
         self.refer_to(self.watched)
         self.texts = self.read_texts(read_references())
-        self.texts_nll = _nll(self.base(self.texts))
+        self._texts_base = self.base(self.texts)
 
     def reply(self, row: int) -> Reply:
         sample = self.data.samples[row]
@@ -59,23 +59,25 @@ class Round:
         self._remember(rows, self.base([self.reply(row) for row in rows]))
 
     def read(self, rows: Sequence[int]) -> list[Tensor]:
-        """`refer_to`, and what the base sees before each token of the samples `rows`, (t, d) each: the state
-        that goes into the lowest adapter, or its last one where more than half of the layers are above.
-
-        With the former the base reads only what others sampled: of its own replies the engines have said how
-        likely they were.
-        """
+        """`refer_cheaply_to`, and what the base sees before each token of the samples `rows`, (t, d) each:
+        the state that goes into the lowest adapter, or its last one where more than half of the layers are
+        above; then it tells the log-probabilities too."""
         replies = [self.reply(row) for row in rows]
         states = read_lower(self.model, replies, self.config.budget)
         if states is None:
             found = read_base(self.model, replies, self.config.budget)
             self._remember(rows, [logprobs for logprobs, _ in found])
             return [states for _, states in found]
+        self.refer_cheaply_to(rows)
+        return states
+
+    def refer_cheaply_to(self, rows: Sequence[int]) -> None:
+        """`refer_to`, but the base reads only what others sampled: of its own replies the engines have said
+        how likely they were."""
         data = self.data
         known = [row for row in rows if self._by_base(data.samples[row]) and not len(data.reference[row])]
         self._remember(known, [torch.tensor(data.samples[row].logprobs) for row in known])
         self.refer_to(rows)
-        return states
 
     def _by_base(self, sample: Sample) -> bool:
         """Without an adapter all are, whatever a table from before `by_base` says."""
@@ -120,14 +122,23 @@ class Round:
     def distance(self) -> Distance:
         """How far the policy is from the one that sampled and from the base, by the watched replies and the
         reference texts."""
-        said = self.mine([*(self.reply(row) for row in self.watched), *self.texts])
-        now = torch.cat(said[: len(self.watched)])
+        return self._distance(self.mine([*(self.reply(row) for row in self.watched), *self.texts]))
+
+    def distance_before(self) -> Distance:
+        """`distance` before any step: a policy without an adapter is still the base, which has been asked."""
+        if self.config.init is not None:
+            return self.distance()
+        return self._distance([*(self.data.reference[row] for row in self.watched), *self._texts_base])
+
+    def _distance(self, said: Sequence[Tensor]) -> Distance:
+        """`said`: the policy's log-probabilities of the watched replies, then of the texts."""
+        now = torch.cat(list(said[: len(self.watched)]))
         sampled = torch.cat([torch.tensor(self.data.samples[row].logprobs) for row in self.watched])
         base = torch.cat([self.data.reference[row] for row in self.watched])
         return Distance(
             step=float(policy_objectives.kl_k3(now - sampled)),
             base=float(policy_objectives.kl_weighted(now - base, now - sampled)),
-            plain=_nll(said[len(self.watched) :]) / self.texts_nll - 1,
+            plain=_nll(said[len(self.watched) :]) / _nll(self._texts_base) - 1,
         )
 
 

@@ -250,6 +250,7 @@ def _meets(here: float, there: float, most: float, bend: float) -> float:
 
 class KeepNear(TrainerCallback):
     """Measures how far the policy has gone, every few steps, and ends the training where it leaves a bound.
+    `begin`: how far it is before any step.
 
     The last step is then gone back until it is within (the line search of TRPO, arXiv 1502.05477, appendix
     C), not by halves but to where it is expected to be (`Distance.share_to`). A policy that begins outside is
@@ -272,6 +273,7 @@ class KeepNear(TrainerCallback):
         self,
         model: torch.nn.Module,
         measure: Callable[[], Distance],
+        begin: Distance,
         bound: Distance,
         every: int,
         reach: float = 0.0,
@@ -283,7 +285,7 @@ class KeepNear(TrainerCallback):
         self._measure, self._every = measure, every
         self._restore, self._restores = restore, 0 if restore is None else restores
         self._restored_at = -1  # step
-        self._begin = measure()
+        self._begin = begin
         self._began = self._copy()
         self._kept, self._there = self._began, self._begin
         self._bound = bound.widened_to(self._begin)

@@ -115,7 +115,8 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     trainer.asides, texts, beside = asides(work)
     figures |= beside
     restore = None if texts is None or config.restores == 0 else texts.restore
-    guard = KeepNear(model, work.distance, bound, config.check_every, reach, restore, config.restores)
+    begin, every = work.distance_before(), config.check_every
+    guard = KeepNear(model, work.distance, begin, bound, every, reach, restore, config.restores)
     trainer.add_callback(Told(work.stage, f"{config.method} on {len(work.data.samples)} replies"))
     trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
