@@ -28,6 +28,9 @@ QUIET = {
 # The engine and the trainer share the cores: threads that wait spin for a part of a millisecond, in which the
 # next operator mostly comes, and then sleep (tests/bench/openmp.py).
 SHARE_CORES = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
+# Replies that a CPU's engine writes at once: twice as many as jobs ask for (workers.sampling), since whoever
+# chats while all are taken waits for one to end. vLLM's default there is what jobs alone take.
+PLACES = 256
 LOG_LEVEL = "INFO"
 QKV = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}  # as vLLM fuses them
 
@@ -114,7 +117,7 @@ def engine_flags(model: str, gpu: bool, targets: Iterable[str]) -> list[str]:
     if gpu:
         return [*flags, "--gpu-memory-utilization", "0.6"]
     # Replies share their prompt in whole blocks; a CPU's are 128 tokens by default, longer than most prompts.
-    return [*flags, "--enforce-eager", "--block-size", "32"]
+    return [*flags, "--enforce-eager", "--block-size", "32", "--max-num-seqs", str(PLACES)]
 
 
 def cpu_variables() -> dict[str, str]:

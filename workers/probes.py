@@ -59,10 +59,11 @@ async def answer_probes(
     probes: Sequence[Probe],
     k: int,
     max_tokens: int,
+    places: asyncio.Semaphore,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
-    """`k` replies of a policy to each probe, all asked at once; `tick` hears of each probe that is answered.
-    An engine that restarts is waited for."""
+    """`k` replies of a policy to each probe, as many at once as there are `places`; `tick` hears of each
+    probe that is answered. An engine that restarts is waited for."""
 
     async def one(number: int) -> list[Answer]:
         engine, probe = engines[number % len(engines)], probes[number]
@@ -74,7 +75,8 @@ async def answer_probes(
             "temperature": TEMPERATURE,
             "top_p": 1.0,
         }
-        said = await through_restarts(engine, model, adapter, partial(engine.chat, body))
+        async with places:
+            said = await through_restarts(engine, model, adapter, partial(engine.chat, body))
         tick()
         return [(number, choice["message"]["content"] or "") for choice in said["choices"]]
 

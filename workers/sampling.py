@@ -21,13 +21,18 @@ T = TypeVar("T")
 
 class Sampling(StageConfig):
     """How replies are sampled. Temperature and top_p are not settings: importance ratios hold at 1 and 1
-    only."""
+    only. `concurrency`: replies that are asked of an engine at once; it has places for twice as many
+    (`deploy.processes.PLACES`), so that people who chat meanwhile find one."""
 
     k: int
     max_tokens: int
     max_prompt_tokens: int = 1024
-    concurrency: int = 32
+    concurrency: int = 128
     seed: int = 0
+
+    def places(self, engines: int) -> asyncio.Semaphore:
+        """Of requests for `k` replies each."""
+        return asyncio.Semaphore(max(1, engines * self.concurrency // self.k))
 
 
 async def ensure_loaded(engines: Sequence[Engine], model: str, adapter: Path | None) -> None:
@@ -104,18 +109,20 @@ async def sample_replies(
     sampling: Sampling,
     progress: Callable[[int, int, str], None] = lambda done, total, message: None,
     adapter: Path | None = None,
+    places: asyncio.Semaphore | None = None,
 ) -> list[Sample]:
-    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`.
+    """`sampling.k` replies to each prompt, prompt by prompt; `prompt_id` counts `prompts`. `places`: those of
+    `sampling`, where others ask the same engines at the same time.
 
     A prompt that the engine refuses (too long for it) or that is longer than `max_prompt_tokens` is left out.
     An engine that restarts is waited for, and gets `model` again from `adapter`.
     """
-    gate = asyncio.Semaphore(sampling.concurrency)
+    places = places or sampling.places(len(engines))
     done = 0
 
     async def ask(number: int) -> list[Sample]:
         nonlocal done
-        async with gate:
+        async with places:
             engine = engines[number % len(engines)]
             body = _body(model, prompts[number], sampling)
             try:

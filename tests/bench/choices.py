@@ -251,7 +251,7 @@ async def _sampled(url: str) -> list[Sample]:
             replace(sample, prompt_id=first + sample.prompt_id)
             for first, last, k in _counts()
             for sample in await sample_replies(
-                [engine], "policy-v0", prompts[first:last], Sampling(k=k, max_tokens=80, concurrency=12)
+                [engine], "policy-v0", prompts[first:last], Sampling(k=k, max_tokens=80, concurrency=12 * k)
             )
         ]
 

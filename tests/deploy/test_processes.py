@@ -2,6 +2,7 @@ import json
 
 from deploy.processes import adapted, engine, engine_flags
 from deploy.settings import DeploySettings
+from workers.sampling import Sampling
 
 
 def modules(flags):
@@ -12,6 +13,12 @@ def modules(flags):
             break
         found.append(word)
     return found
+
+
+def test_a_cpu_has_places_for_people_beside_what_jobs_ask_for():
+    flags = engine_flags("m", False, ["o_proj"])
+    places = int(flags[flags.index("--max-num-seqs") + 1])
+    assert places >= 2 * Sampling.model_fields["concurrency"].default
 
 
 def test_an_engine_wraps_only_what_adapters_are_on(tmp_path):

@@ -1,5 +1,6 @@
 """A language model small enough to be trained in a second, and an engine that samples from a list."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,16 +61,21 @@ def run_stage(folder: Path, module: Any, **config: Any) -> dict[str, Any]:
 
 class SamplingEngine(FakeEngine):
     """Answers with `replies`, in turn, a word a token, each with log-probability -1; refuses prompts that say
-    "too long".
+    "too long". `pause`: seconds that it takes; `most`: replies that it was asked for at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.pause, self.most, self._open = 0.0, 0, 0
         self.replies = {BASE: ["good cats <|im_end|>", "bad dogs rain"]}
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
         self.requests.append(body)
+        self._open += body["n"]
+        self.most = max(self.most, self._open)
+        await asyncio.sleep(self.pause)
+        self._open -= body["n"]
         if "too long" in body["messages"][-1]["content"]:
             return JSONResponse({"error": {"message": "maximum context length"}}, 400)
         mine = self.replies.get(body["model"], self.replies[BASE])

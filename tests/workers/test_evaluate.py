@@ -160,6 +160,14 @@ def test_progress_counts_prompts_and_probes_of_both_sides(compare, tmp_path):
     assert (progress["done"], progress["total"]) == (108, 108)
 
 
+def test_all_that_is_asked_at_once_leaves_places_to_people_who_chat(compare, sampling_engine):
+    sampling_engine.engine.pause = 0.01
+    compare("told", [KIND], [UNKIND], concurrency=12)
+    assert sampling_engine.engine.most == 12
+    compare("small", [KIND], [UNKIND], concurrency=1)
+    assert len(sampling_engine.engine.requests) == 2 * 108
+
+
 def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
     compare, unmoved, sampling_engine, tmp_path
 ):

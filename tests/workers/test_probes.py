@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from serving.engine import Engine, new_session
@@ -63,7 +65,9 @@ async def test_probes_are_asked_k_times_at_a_low_temperature(sampling_engine):
     probes, ticks = read_probes()[:3], []
     async with new_session() as session:
         engine = Engine(sampling_engine.url, session)
-        found = await answer_probes([engine], "policy-v0", None, probes, 2, 9, lambda: ticks.append(1))
+        found = await answer_probes(
+            [engine], "policy-v0", None, probes, 2, 9, asyncio.Semaphore(2), lambda: ticks.append(1)
+        )
     assert found == [(number, text) for number in range(3) for text in ("good cats", "bad dogs rain")]
     assert len(ticks) == 3
     body = sampling_engine.engine.requests[0]

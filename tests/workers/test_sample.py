@@ -38,6 +38,13 @@ def test_each_prompt_gets_k_replies_with_what_a_trainer_needs(stage, sampling_en
     assert metrics["cut"] == 0.5
 
 
+def test_no_more_replies_are_asked_for_at_once_than_an_engine_has_places(stage, sampling_engine, tmp_path):
+    sampling_engine.engine.pause = 0.05
+    write_prompts(tmp_path / "many.parquet", [ask(f"cats {number}") for number in range(8)])
+    run(stage, sampling_engine, tmp_path / "many.parquet", concurrency=7)
+    assert sampling_engine.engine.most == 6, "a prompt's replies are asked for together"
+
+
 def test_temperature_and_top_p_are_one_and_no_seed_is_sent(stage, sampling_engine, prompts):
     run(stage, sampling_engine, prompts)
     for body in sampling_engine.engine.requests:
@@ -109,7 +116,7 @@ def restarting(monkeypatch):
 
 
 @pytest.mark.parametrize("downtime", [0, 3])
-@pytest.mark.parametrize("concurrency", [1, 32])
+@pytest.mark.parametrize("concurrency", [1, 128])
 def test_an_engine_that_restarts_is_waited_for_and_gets_its_adapter_back(
     stage, restarting, prompts, tmp_path, concurrency, downtime
 ):

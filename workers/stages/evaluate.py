@@ -137,7 +137,7 @@ async def ask(config: Config, stage: Stage, probes: Sequence[Probe], references:
 
 
 class Examination:
-    """Asks engines for all at the same time, and tells how far it is."""
+    """Asks engines for all at the same time, as far as there are places, and tells how far it is."""
 
     def __init__(
         self,
@@ -150,6 +150,7 @@ class Examination:
         self._config, self._stage, self._engines = config, stage, engines
         self._prompts, self._probes = prompts, probes
         self._reader = Reader(engines)
+        self._places = config.places(len(engines))
         self._done, self._total = 0, 2 * (len(prompts) + len(probes))
 
     async def answers(self, references: Sequence[Text]) -> Answers:
@@ -174,13 +175,19 @@ class Examination:
 
     async def _replies(self, policy: Policy) -> list[Sample]:
         return await sample_replies(
-            self._engines, policy.name, self._prompts, self._config, lambda *_: self._tick(), policy.adapter
+            self._engines,
+            policy.name,
+            self._prompts,
+            self._config,
+            lambda *_: self._tick(),
+            policy.adapter,
+            self._places,
         )
 
     async def _probe(self, policy: Policy) -> list[Answer]:
         k, tokens = self._config.probe_k, self._config.probe_tokens
         return await answer_probes(
-            self._engines, policy.name, policy.adapter, self._probes, k, tokens, self._tick
+            self._engines, policy.name, policy.adapter, self._probes, k, tokens, self._places, self._tick
         )
 
     def _tick(self) -> None:
