@@ -16,7 +16,9 @@ def client(stack: Stack):
 
 
 def test_a_real_model_answers(client, api):
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    # Each word of its answer is likelier than the next by a nat or more: where a prompt is cached, bfloat16
+    # rounds otherwise, by up to 0.2 nats.
+    messages = [{"role": "user", "content": "What is the name of the capital city of France?"}]
     reply = client.chat.completions.create(model="policy-v0", messages=messages, temperature=0, max_tokens=24)
     assert reply.model == "policy-v0"
     assert "Paris" in reply.choices[0].message.content
