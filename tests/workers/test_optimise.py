@@ -1,4 +1,5 @@
 import json
+import math
 import random
 import re
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from workers.labels import Label, Sample, Score, read_labels, read_scores, write
 from workers.methods import round as round_
 from workers.methods.config import Config
 from workers.packing import Reply, install
+from workers.policy import trainers
 from workers.policy.data import Tokens, best_of, rollouts, well_rated
 from workers.policy.model import (
     assert_trainable,
@@ -532,6 +534,108 @@ def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored, mo
     assert not ended["cut_short"]
     assert abs(ended["nll_rise"]) < 0.7 * free["nll_rise"]
     assert ended["kl_base"] > 0
+
+
+@pytest.fixture
+def near():
+    """`near(rises, …)`: a KeepNear on one weight, whose KL is the square of it; and that weight. `rises`: the
+    plain texts' as they are measured one after the other, 0 after that; the first is where it begins."""
+
+    def make(rises=(), begun=0.0, **given) -> tuple[KeepNear, torch.Tensor]:
+        model, left = torch.nn.Linear(1, 1, bias=False), iter(rises)
+        weight = next(model.parameters()).detach()
+        weight.fill_(begun)
+
+        def measure() -> Distance:
+            return Distance(float(weight) ** 2, 0.0, next(left, 0.0))
+
+        return KeepNear(model, measure, measure(), Distance(1.0, 1.0, 1.0), every=1, **given), weight
+
+    return make
+
+
+def at(step: int, of: int) -> tuple:
+    return (
+        SimpleNamespace(learning_rate=0.5),
+        SimpleNamespace(global_step=step, max_steps=of),
+        (SimpleNamespace()),
+    )
+
+
+def test_steps_that_go_ahead_are_shortened_and_those_after_them_slowed(near):
+    keep, weight = near(reach=0.64)  # a way of 0.8, of which a fourth is due by the first of four steps
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.5}])
+    for step, gone, left, slowed in [
+        (1, 0.4, 0.2, 0.5),
+        (2, 0.3, 0.3, 0.5),
+        (3, 0.62, 0.62, 0.5),  # ahead by too little to matter
+        (4, 1.6, 0.8, 0.25),  # out of the bound, until it is shortened
+    ]:
+        keep.on_step_begin(*at(step - 1, 4), optimizer=optimizer)
+        weight.fill_(gone)
+        keep.on_step_end(*at(step, 4))
+        assert float(weight) == pytest.approx(left)
+        assert keep.slowed == pytest.approx(slowed)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.25), "of 0.5, in the last step"
+    assert not keep.cut
+
+
+@pytest.mark.parametrize(("reach", "gone"), [(0.0, 0.4), (0.64, math.nan), (0.64, math.inf)])
+def test_nothing_is_shortened_without_a_reach_or_where_the_way_is_no_number(reach, gone, near, monkeypatch):
+    monkeypatch.setattr(trainers, "assert_finite", lambda model: None)
+    keep, weight = near(reach=reach)
+    weight.fill_(gone)
+    keep.on_step_end(*at(1, 4))
+    assert keep.slowed == 1
+    assert keep.cut == (gone != 0.4)
+    assert float(weight) == pytest.approx(0.0 if keep.cut else 0.4)
+
+
+@pytest.mark.parametrize(("after", "there"), [(0.2, 0.25), (0.9, 0.5)])
+def test_a_round_that_begins_near_the_plain_bound_has_texts_restored_first(after, there, near):
+    """Unless that makes them less likely."""
+    keep, weight = near([0.8, after], begun=0.5, restore=lambda again: weight.mul_(0.5), restores=1)
+    keep.on_train_begin(*at(0, 2))
+    assert float(weight) == there
+    weight.add_(0.25)
+    keep.on_step_end(*at(1, 2))
+    assert float(weight) == there + 0.25
+    assert not keep.cut
+
+
+def test_a_round_with_room_left_restores_no_texts_first(near):
+    keep, weight = near([0.4], restore=lambda again: weight.fill_(9.0), restores=1)
+    keep.on_train_begin(*at(0, 2))
+    assert float(weight) == 0.0
+
+
+def test_restored_texts_alone_are_no_other_policy(near):
+    """Where no step stays, the policy is what it was, to the bit."""
+    rises = [0.8, 0.2, *[9.0] * 20]
+    keep, weight = near(rises, begun=0.5, restore=lambda again: weight.mul_(0.5), restores=1)
+    keep.on_train_begin(*at(0, 2))
+    weight.add_(0.25)
+    keep.on_step_end(*at(1, 2))
+    assert keep.cut
+    assert float(weight) == 0.5
+    assert keep.measured[-1] == (1, keep.measured[0][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_a_learning_rate_that_is_too_high_ends_no_round_early(method, run, scored, tiny_model):
+    scores = scored()
+    hasty = {"learning_rate": 2e-2, "check_every": 1}
+    free, _ = run("free", method, scores, **hasty)
+    bound = free["kl_step"] / 16
+    cut, _ = run("cut", method, scores, **hasty, max_kl_step=bound)
+    assert cut["cut_short"]
+    paced, folder = run("paced", method, scores, **hasty, max_kl_step=bound, reach=0.8)
+    assert not paced["cut_short"]
+    assert paced["steps"] == free["steps"] > cut["steps"]
+    assert paced["slowed"] < 0.7
+    assert 0.4 * bound < paced["kl_step"] <= bound
+    assert kindness(tiny_model, folder / "adapter") > kindness(tiny_model) + 0.1
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ BACK = 0.95  # of the way that is expected to be within the bounds
 # fourth power (3.7 in two rounds of SmolLM2-135M).
 RESTORED = 4
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
+AHEAD = 1.1  # times the way that is due by a step, from which on it is shortened
+ROOM = 0.5  # of the bound on plain texts: a round that begins beyond has them restored before its first step
 
 
 class Prepared:
@@ -262,9 +264,15 @@ class KeepNear(TrainerCallback):
     they do not agree. It is at most `FURTHEST` times as far, and inside all bounds. `stretched`: how many
     times it is.
 
-    `restore` brings texts back to where they are to the base (`workers.policy.holding`), before a bound is
-    taken to be left, and at the end before the way is gone on with, `restores` times; it is told whether no
-    step of training came since the last time.
+    Where they go further than their share of the steps is of that reach, the way is shortened to it, and the
+    learning rate by as much from there on: Adam's steps are as long where gradients are noise as where they
+    agree, and from an adapter that has learnt before, the first few replies' would be a round's whole way. (A
+    learning rate by KL as in Rudin et al. 2021, arXiv 2109.11978, but by what is left of the way.) `slowed`:
+    what is left of the learning rate.
+
+    `restore` brings texts back to where they are to the base (`workers.policy.holding`), before the first
+    step where they are near their bound, before a bound is taken to be left, and at the end before the way is
+    gone on with, `restores` times; it is told whether no step of training came since the last time.
 
     StageError where a step made a parameter infinite or no number: from there is no way back.
     """
@@ -287,12 +295,32 @@ class KeepNear(TrainerCallback):
         self._restored_at = -1  # step
         self._begin = begin
         self._began = self._copy()
-        self._kept, self._there = self._began, self._begin
+        self._origin = self._kept, self._there = self._began, self._begin
+        self._full = bound.plain * ROOM
         self._bound = bound.widened_to(self._begin)
         self._reach = reach * bound.step
         self.measured = [(0, self._begin)]
         self.cut = False
         self.stretched = 1.0
+        self.slowed = 1.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if not self._restores or self._begin.plain <= self._full:
+            return
+        if self._restored(0) and self.measured[-1][1].plain < self._begin.plain:
+            self._keep()
+            self._began, self._begin = self._kept, self._there
+        else:
+            self._back_to_kept(0)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        if self.slowed < 1:
+            for group in given["optimizer"].param_groups:
+                group["lr"] = self.slowed * args.learning_rate
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -301,9 +329,14 @@ class KeepNear(TrainerCallback):
             return
         assert_finite(self._model)
         step = int(state.global_step)
-        if not self._within(step) and not self._restored(step):
+        within = self._within(step)
+        if self._ahead(step, state.max_steps):
+            within = self._within(step)
+        if not within and not self._restored(step):
             self.cut = True
-            self._go_back(step)
+            if self._go_back(step) == 0 and self._kept is self._began:
+                self._kept, self._there = self._origin  # texts alone are not worth another policy
+                self._back_to_kept(step)
             control.should_training_stop = True
             return
         self._keep()
@@ -333,6 +366,19 @@ class KeepNear(TrainerCallback):
         found = self._measure()
         self.measured.append((step, found))
         return found.within(self._bound)
+
+    def _ahead(self, step: int, steps: int) -> bool:
+        """Whether it was further than is due by `step`, and has gone back to there."""
+        gone = self.measured[-1][1].step - self._begin.step
+        due = (step / steps) ** 2 * self._reach
+        if due <= 0 or not AHEAD**2 * due < gone < math.inf:
+            return False
+        share = math.sqrt(due / gone)
+        self._set(
+            [begin + share * (far - begin) for begin, far in zip(self._began, self._copy(), strict=True)]
+        )
+        self.slowed *= share
+        return True
 
     def _go_on(self, step: int) -> None:
         power = RESTORED if self._restored_at == step else 2

@@ -133,6 +133,7 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
         "nll_rise": last.plain,
         "cut_short": guard.cut,
         "stretched": guard.stretched,
+        "slowed": guard.slowed,
         "last": {key: value for key, value in steps[-1].items() if isinstance(value, int | float)},
     }
 
