@@ -36,8 +36,9 @@ class Held:
         ]
         self._solved: tuple[Tensor, Tensor] | None = None  # slopes, and their Gram matrix, damped
 
-    def restore(self, again: bool = False) -> None:
-        """One step. `again`: along the slopes of the last one, where no gradient step came in between; what
+    def restore(self, again: bool = False, share: float = 1.0) -> None:
+        """One step. `share`: how much of what rests and ends of turn lack they are given; openings are given
+        all of it. `again`: along the slopes of the last one, where no gradient step came in between; what
         texts lack is read anew, which is a fourth of the work (the chord method: Kelley 1995, Iterative
         Methods for Linear and Nonlinear Equations, 5.4.1)."""
         if again and self._solved is not None:
@@ -49,7 +50,8 @@ class Held:
             gram += DAMPING * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
             self._solved = slopes, gram
         slopes, gram = self._solved
-        change = slopes.T @ torch.linalg.solve(gram, missing.to(gram.device))
+        wanted = missing * torch.tensor([1.0, share, share]).repeat(len(self._texts))
+        change = slopes.T @ torch.linalg.solve(gram, wanted.to(gram.device))
         parts = change.split([layer.weight.numel() for layer in self._layers])
         with torch.no_grad():
             for layer, part in zip(self._layers, parts, strict=True):

@@ -33,7 +33,9 @@ BACK = 0.95  # of the way that is expected to be within the bounds
 RESTORED = 4
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 AHEAD = 1.1  # times the way that is due by a step, from which on it is shortened
-ROOM = 0.5  # of the bound on plain texts: a round that begins beyond has them restored before its first step
+ROOM = (
+    0.5  # of the bound on plain texts: what restoring them leaves, since they hold what is to be learnt too
+)
 
 
 class Prepared:
@@ -272,7 +274,9 @@ class KeepNear(TrainerCallback):
 
     `restore` brings texts back to where they are to the base (`workers.policy.holding`), before the first
     step where they are near their bound, before a bound is taken to be left, and at the end before the way is
-    gone on with, `restores` times; it is told whether no step of training came since the last time.
+    gone on with, `restores` times. It is told whether no step of training came since the last time, and the
+    share of what they lost that they are to be given back, so that they keep `ROOM` of their bound: a policy
+    that is to learn when to end a reply cannot while every text ends as to the base.
 
     StageError where a step made a parameter infinite or no number: from there is no way back.
     """
@@ -285,7 +289,7 @@ class KeepNear(TrainerCallback):
         bound: Distance,
         every: int,
         reach: float = 0.0,
-        restore: Callable[[bool], None] | None = None,
+        restore: Callable[[bool, float], None] | None = None,
         restores: int = 0,
     ) -> None:
         self._model = model
@@ -296,7 +300,7 @@ class KeepNear(TrainerCallback):
         self._begin = begin
         self._began = self._copy()
         self._origin = self._kept, self._there = self._began, self._begin
-        self._full = bound.plain * ROOM
+        self._room = bound.plain * ROOM
         self._bound = bound.widened_to(self._begin)
         self._reach = reach * bound.step
         self.measured = [(0, self._begin)]
@@ -307,7 +311,7 @@ class KeepNear(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if not self._restores or self._begin.plain <= self._full:
+        if not self._restores or self._begin.plain <= self._room:
             return
         if self._restored(0) and self.measured[-1][1].plain < self._begin.plain:
             self._keep()
@@ -358,7 +362,8 @@ class KeepNear(TrainerCallback):
         """Whether it is within, once texts are restored."""
         if self._restore is None:
             return False
-        self._restore(self._restored_at == step)
+        plain = self.measured[-1][1].plain
+        self._restore(self._restored_at == step, 1 - self._room / plain if plain > self._room else 0.0)
         self._restored_at = step
         return self._within(step)
 

@@ -81,6 +81,20 @@ def test_an_opening_and_a_rest_that_moved_against_each_other_are_both_brought_ba
     assert float(moved[3:-1].sum()) < -0.6
 
 
+def test_an_opening_is_given_all_and_a_rest_its_share(policy):
+    before = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0]
+    base = before.clone()
+    base[0] += 1.0
+    base[3] -= 1.0
+    alone = Held(policy.get_base_model(), TEXTS[:1], [base], 256)
+    for _ in range(3):
+        alone.restore(share=0.0)
+    moved = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0] - before
+    assert float(moved[:3].sum()) > 0.6
+    assert abs(float(moved[3:-1].sum())) < 0.3
+    assert abs(float(moved[-1])) < 0.3
+
+
 def test_a_text_has_an_opening_a_rest_and_an_end_as_far_as_it_goes():
     assert sections_of(6).tolist() == [0, 0, 0, 1, 1, 2]
     assert sections_of(4).tolist() == [0, 0, 0, 2]
