@@ -609,6 +609,15 @@ def test_a_round_that_begins_near_the_plain_bound_has_texts_restored_first(after
     assert not keep.cut
 
 
+def test_a_round_that_began_outside_is_held_to_where_texts_were_restored_to(near):
+    keep, weight = near([1.5, 0.4, 1.2, 1.2, 0.9], restore=lambda again, share: None, restores=1)
+    keep.on_train_begin(*at(0, 2))
+    weight.fill_(0.5)
+    keep.on_step_end(*at(1, 2))
+    assert keep.cut, "1.2 is out of the bound of 1 again"
+    assert keep.measured[-1][1].plain == 0.9
+
+
 def test_a_round_with_room_left_restores_no_texts_first(near):
     keep, weight = near([0.4], restore=lambda again, share: weight.fill_(9.0), restores=1)
     keep.on_train_begin(*at(0, 2))

@@ -301,7 +301,7 @@ class KeepNear(TrainerCallback):
         self._began = self._copy()
         self._origin = self._kept, self._there = self._began, self._begin
         self._room = bound.plain * ROOM
-        self._bound = bound.widened_to(self._begin)
+        self._given, self._bound = bound, bound.widened_to(self._begin)
         self._reach = reach * bound.step
         self.measured = [(0, self._begin)]
         self.cut = False
@@ -316,6 +316,7 @@ class KeepNear(TrainerCallback):
         if self._restored(0) and self.measured[-1][1].plain < self._begin.plain:
             self._keep()
             self._began, self._begin = self._kept, self._there
+            self._bound = self._given.widened_to(self._begin)
         else:
             self._back_to_kept(0)
 
@@ -379,9 +380,7 @@ class KeepNear(TrainerCallback):
         if due <= 0 or not AHEAD**2 * due < gone < math.inf:
             return False
         share = math.sqrt(due / gone)
-        self._set(
-            [begin + share * (far - begin) for begin, far in zip(self._began, self._copy(), strict=True)]
-        )
+        self._go(share, self._copy())
         self.slowed *= share
         return True
 
@@ -391,9 +390,7 @@ class KeepNear(TrainerCallback):
         times = min(times, FURTHEST / self.stretched)
         if times <= 1:
             return
-        self._set(
-            [begin + times * (near - begin) for begin, near in zip(self._began, self._kept, strict=True)]
-        )
+        self._go(times, self._kept)
         if not self._within(step):
             times = 1 + (times - 1) * self._go_back(step, began_at=-1 / (times - 1))
         self.stretched *= times
@@ -407,7 +404,7 @@ class KeepNear(TrainerCallback):
             met = self._there.share_to(self.measured[-1][1], self._bound, began)
             share = max(share * min(BACK * met, most), NEAREST)
             most = 0.5  # what was expected was no guide
-            self._set([near + (there - near) * share for near, there in zip(self._kept, far, strict=True)])
+            self._go(share, far, self._kept)
             if self._within(step):
                 return share
         self._back_to_kept(step)
@@ -416,6 +413,11 @@ class KeepNear(TrainerCallback):
     def _back_to_kept(self, step: int) -> None:
         self._set(self._kept)
         self.measured.append((step, self._there))
+
+    def _go(self, times: float, to: Sequence[Tensor], begin: Sequence[Tensor] | None = None) -> None:
+        """`times` the way to there from `begin`, or from where the policy began."""
+        begin = self._began if begin is None else begin
+        self._set([first + times * (last - first) for first, last in zip(begin, to, strict=True)])
 
     def _copy(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self._trained]
