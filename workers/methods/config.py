@@ -45,14 +45,14 @@ class Config(StageConfig):
     1 all tokens of a reply share its advantage; `credit_scores`: also by what the reward model makes of it
     before each. `sft_weight`: the share of SFT on well-rated replies. `plain_weight`: that of staying with
     the base on plain texts, `plain_batch` of them a step; `restores`: how often those are restored at the
-    end.
+    end, and at 0 never.
 
     `targets`, `top_layers`: the modules that a new adapter is on, and the share of the layers, from the top.
     `max_kl_step`, `max_kl_base`: how far a round may go from the policy that sampled and from the base, nats
     a token, measured on `watched` replies every `check_every` steps; `max_nll_rise`: how much less likely
     the reference texts may become than to the base, as a share, measured along with it. `reach`: the share
-    of `max_kl_step` that a policy gradient is taken on to where its steps end before, see `KeepNear`; how far
-    the other methods go, their β says.
+    of `max_kl_step` that a policy gradient goes in a round, by steps that are shortened where they are ahead
+    and taken further where they end before, see `KeepNear`; how far the other methods go, their β says.
     """
 
     base_model: str
