@@ -116,7 +116,7 @@ class WorkerSettings(ServingSettings):
         default=0.8,
         ge=0,
         le=1,
-        description="Share of the bound on a round's KL that rloo and grpo go; steps are shortened or stretched",
+        description="Share of the bound on a round's KL that rloo and grpo go, however long their steps",
     )
     reward_members: int = Field(default=2, ge=1, description="Reward models in the ensemble")
     reward_max_labels: int = Field(
