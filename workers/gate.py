@@ -55,6 +55,15 @@ def judge_candidate(evidence: Evidence, limits: Limits) -> Verdict:
     return Verdict(True, [f"the held-out judge prefers it in {rate}{why}", *note])
 
 
+def undecided(evidence: Evidence, limits: Limits) -> bool:
+    """Whether all that speaks against a candidate is that the judge, who likes it better, is not sure: the
+    next update goes on from it, while the champion answers (as AlphaGo Zero's did, Silver et al. 2017)."""
+    rate, _ = deciding(evidence, limits)
+    if rate is None or rate.interval[0] > 0.5 or not min(rate.value, evidence.raw.value) > 0.5:
+        return False
+    return all(rule is preferred or rule(evidence, limits) is None for rule in RULES)
+
+
 def deciding(evidence: Evidence, limits: Limits) -> tuple[WinRate | None, str]:
     """The win rate that decides, and why that one, as the end of a sentence.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.registry import Registry
 from workers.runner import FACTS
-from workers.stage import DONE, METRICS, read_json
+from workers.stage import DONE, METRICS, STAGE, read_json
 
 MOST = 8  # earlier jobs
 SAMPLED = "samples.parquet"
@@ -36,11 +36,33 @@ def earlier_samples(registry: Registry, version: str, job: Path) -> list[str]:
     first: what it may learn from once more, by the importance of each token."""
     family = {entry["version"] for entry in lineage(registry, version)}
     found = []
-    for facts in sorted(job.parent.glob(f"*/{FACTS}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        if facts.parent == job or read_json(facts).get("champion") not in family:
-            continue
-        found += [str(done.with_name(SAMPLED)) for done in facts.parent.glob(f"*-sample-1/{DONE}")]
+    for earlier in _earlier(job):
+        if read_json(earlier / FACTS).get("champion") in family:
+            found += [str(done.with_name(SAMPLED)) for done in earlier.glob(f"*-sample-1/{DONE}")]
     return found[:MOST]
+
+
+def undecided(champion: str, job: Path) -> dict[str, str] | None:
+    """The last job's candidate, its name on the engines and its adapter, where the gate could not decide on
+    it and the same version still answers."""
+    for earlier in _earlier(job):
+        if not any(earlier.glob(f"*-optimise-*/{DONE}")):
+            continue  # it has not come to a candidate
+        done = next(earlier.glob(f"*-evaluate/{DONE}"), None)
+        if done is None or not read_json(done.with_name(METRICS)).get("undecided"):
+            return None
+        told = read_json(done.with_name(STAGE))
+        candidate: dict[str, str] = told["candidate"]
+        if told["champion"]["name"] != champion or not Path(candidate["adapter"]).is_dir():
+            return None
+        return candidate
+    return None
+
+
+def _earlier(job: Path) -> list[Path]:
+    """The folders of earlier jobs, newest first."""
+    facts = [path for path in job.parent.glob(f"*/{FACTS}") if path.parent != job]
+    return [path.parent for path in sorted(facts, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def curves(job: Path) -> list[str]:

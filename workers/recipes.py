@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from serving.jobs import Kind, State
 from serving.methods import Method
 from serving.registry import Registry
+from workers import history
 from workers.runner import Finished, Run
 from workers.settings import WorkerSettings
 from workers.steps import Kitchen, Rewarded, ask_judge, snapshot_feedback, update_policy, update_reward
@@ -35,6 +36,7 @@ def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
         {
             "champion": aliases.champion,
             "champion_path": registry.policy(aliases.champion).path,
+            "undecided": history.undecided(aliases.champion, run.directory),
             "reward": aliases.reward,
             "reward_path": registry.reward(aliases.reward).path if aliases.reward else None,
             "cursor": learning.cursor,

@@ -37,6 +37,15 @@ class Kitchen:
         return Method(self.run.job.params.get("method", self.settings.method))
 
     @property
+    def start(self) -> tuple[str, str | None]:
+        """What the first round goes on from, its name on the engines and its adapter: the champion, or the
+        last job's candidate where the gate could not decide on it."""
+        undecided = self.facts["undecided"]
+        if undecided is not None:
+            return undecided["name"], undecided["adapter"]
+        return self.facts["champion"], self.artifact(self.facts["champion_path"])
+
+    @property
     def earlier(self) -> list[str]:
         """What the champion and its ancestors sampled in earlier jobs."""
         return history.earlier_samples(self.registry, self.facts["champion"], self.run.directory)
@@ -47,8 +56,7 @@ class Kitchen:
 
 @dataclass(frozen=True, slots=True)
 class AiFeedback:
-    """`sampled`: the champion's replies, which are also the first round's; `judged`: what a judge said of
-    them."""
+    """`sampled`: the first round's replies; `judged`: what a judge said of them."""
 
     sampled: Finished
     judged: Finished
@@ -82,16 +90,16 @@ def snapshot_feedback(kitchen: Kitchen) -> Finished:
 
 
 def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
-    """The champion's replies to prompts that are not held out, and a judge's verdicts on them; None unless
-    there was a constitution when the job began.
+    """The first round's replies, to prompts that are not held out, and a judge's verdicts on them; None
+    unless there was a constitution when the job began.
 
     A job that only learns from people needs the engines for nothing else, and goes on without them.
     """
-    settings, champion = kitchen.settings, kitchen.facts["champion"]
+    settings, (name, adapter) = kitchen.settings, kitchen.start
     if not kitchen.with_ai or not snapshot.metrics["prompts"]:
         return None
     try:
-        sampled = _sample(kitchen, snapshot, 1, champion, kitchen.artifact(kitchen.facts["champion_path"]))
+        sampled = _sample(kitchen, snapshot, 1, name, adapter)
     except StageFailed as error:
         if kitchen.run.job.kind is not Kind.reward:
             raise
@@ -103,7 +111,7 @@ def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
         {
             "samples": sampled.path("samples.parquet"),
             "prompts": snapshot.path("prompts.parquet"),
-            "policy": champion,
+            "policy": name,
             "constitution": kitchen.facts["constitution"],
             "model": kitchen.facts["judge"],
             "pairs": settings.ai_pairs,
@@ -183,7 +191,10 @@ def update_policy(
         return f"The policy stays as it is: {why}"
     evaluated = _evaluate(kitchen, snapshot, rewarded, name, adapter)
     if not evaluated.metrics["accepted"]:
-        return "The gate rejected the candidate: " + _sentences(evaluated.metrics["reasons"])
+        why_not = "The gate rejected the candidate: " + _sentences(evaluated.metrics["reasons"])
+        return (
+            f"{why_not}. The next update goes on from it" if evaluated.metrics.get("undecided") else why_not
+        )
     published = kitchen.run.stage(
         "publish",
         "publish",
@@ -207,9 +218,10 @@ def _rounds(
     kitchen: Kitchen, snapshot: Finished, reward: str | None, ai: AiFeedback | None
 ) -> tuple[str, str, dict[str, Any] | None]:
     """Sample, score, optimise, again and again. The candidate's name on the engines, its adapter, and what
-    the champion's replies were worth under each rule, beside their preference score, if a judge was asked."""
+    the first round's replies were worth under each rule, beside their preference score, if a judge was
+    asked."""
     settings, run = kitchen.settings, kitchen.run
-    name, adapter = kitchen.facts["champion"], kitchen.artifact(kitchen.facts["champion_path"])
+    name, adapter = kitchen.start
     rules = None
     for number in range(1, kitchen.policy_rounds + 1):
         first = ai if number == 1 else None

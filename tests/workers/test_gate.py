@@ -11,6 +11,7 @@ from workers.gate import (
     judge_candidate,
     over_optimised,
 )
+from workers.gate import undecided as is_undecided
 from workers.statistics import share_interval
 
 SAME = Sides(0.2, 0.2)
@@ -107,6 +108,25 @@ def test_a_probe_that_was_passed_surely_less_often_stops_a_candidate():
     accepted, said = verdict(probes=probes(-2.4))
     assert not accepted
     assert said == "refusal probes passed fell from 60% to 10% of 16 replies"
+
+
+@pytest.mark.parametrize(
+    ("undecided", "changes"),
+    [
+        (True, {"matched": rate(0.55, 0.49)}),
+        (False, {"matched": rate(0.5, 0.44)}),  # the judge does not like it better
+        (False, {"matched": rate(0.55, 0.49), "raw": rate(0.49, 0.4)}),
+        (False, {"matched": rate(0.55, 0.49), "kl_base": 1.0}),  # something else is wrong too
+        (False, {"matched": rate(0.55, 0.49), "quality": Quality(0.1, (0.0, 0.49), 8)}),
+        (False, {"matched": None}),
+        (False, {"matched": rate(0.55, math.nan), "raw": rate(math.nan, math.nan)}),
+        (False, {}),  # accepted
+    ],
+)
+def test_undecided_is_who_is_liked_better_and_not_surely_and_nothing_else(undecided, changes):
+    evidence = replace(GOOD, **changes)
+    assert is_undecided(evidence, Limits()) == undecided
+    assert not (undecided and verdict(**changes)[0])
 
 
 def test_everything_that_speaks_against_a_candidate_is_said():

@@ -78,3 +78,53 @@ def test_earlier_samples_are_the_familys_newest_first(registry, tmp_path):
     found = history.earlier_samples(registry, "policy-v3", jobs / "job-now")
     assert found == [str(jobs / f"job-{n}" / "04-sample-1" / "samples.parquet") for n in (2, 0)]
     assert history.earlier_samples(registry, "policy-v0", jobs / "job-now") == found[1:]
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """`judged(name, …)`: an earlier job whose candidate the gate judged."""
+    count = iter(range(9))
+
+    def make(name: str, *stages: str, undecided: bool = True, champion: str = "policy-v1") -> Path:
+        job = tmp_path / "jobs" / name
+        for stage in stages:
+            (job / stage).mkdir(parents=True)
+            (job / stage / "DONE").touch()
+        (job / "06-optimise-1" / "adapter").mkdir(parents=True, exist_ok=True)
+        (job / "facts.json").write_text("{}")
+        os.utime(job / "facts.json", (number := next(count), number))
+        if (job / "07-evaluate").exists():
+            candidate = {"name": f"{name}-r1", "adapter": str(job / "06-optimise-1" / "adapter")}
+            told = {"candidate": candidate, "champion": {"name": champion, "adapter": None}}
+            (job / "07-evaluate" / "stage.json").write_text(json.dumps(told))
+            (job / "07-evaluate" / "metrics.json").write_text(json.dumps({"undecided": undecided}))
+        return job
+
+    return make
+
+
+WHOLE = ("06-optimise-1", "07-evaluate")
+
+
+def test_the_last_candidate_is_gone_on_from_where_the_gate_could_not_decide(judged, tmp_path):
+    now = tmp_path / "jobs" / "job-now"
+    assert history.undecided("policy-v1", now) is None
+    job = judged("job-1", *WHOLE)
+    expected = {"name": "job-1-r1", "adapter": str(job / "06-optimise-1" / "adapter")}
+    assert history.undecided("policy-v1", now) == expected
+    judged("job-2")  # a reward job, or one that was cancelled before it came to a candidate
+    assert history.undecided("policy-v1", now) == expected
+    assert history.undecided("policy-v2", now) is None, "another version answers"
+    (job / "06-optimise-1" / "adapter").rmdir()
+    assert history.undecided("policy-v1", now) is None, "it is not there any more"
+
+
+def test_a_candidate_that_was_decided_on_or_led_no_further_is_left(judged, tmp_path):
+    now = tmp_path / "jobs" / "job-now"
+    judged("job-1", *WHOLE)
+    judged("job-2", *WHOLE, undecided=False)
+    assert history.undecided("policy-v1", now) is None
+    judged("job-3", *WHOLE)
+    assert history.undecided("policy-v1", now) is not None
+    judged("job-4", "06-optimise-1")  # it stayed where it was, or was never judged
+    assert history.undecided("policy-v1", now) is None

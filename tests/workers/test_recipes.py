@@ -19,7 +19,7 @@ from serving.registry import Registry, Version
 from workers.recipes import Outcome, cook
 from workers.runner import Cancelled, Run, StageFailed
 from workers.settings import WorkerSettings
-from workers.stages import ai_feedback, evaluate, optimise, score, snapshot, train_reward
+from workers.stages import ai_feedback, evaluate, optimise, sample, score, snapshot, train_reward
 
 PROGRAMS = "tests.workers.programs"
 CURSOR = "1700000000000-5"
@@ -51,7 +51,8 @@ WITH_JUDGE: dict[str, dict[str, Any]] = {
     "08-sample-2": {},
 }
 BY_STAGE = {name.partition("-")[2]: metrics for name, metrics in {**FINISHED, **WITH_JUDGE}.items()}
-REJECTED = {"accepted": False, "reasons": ["it is not better"]}
+REJECTED = {"accepted": False, "reasons": ["it is not better"], "undecided": False}
+UNDECIDED = REJECTED | {"undecided": True}
 
 
 @pytest.fixture
@@ -140,6 +141,37 @@ def test_a_candidate_that_the_gate_rejects_is_a_decision_too(cycle):
     cycle.finish(*list(FINISHED)[:7], evaluate=REJECTED)
     assert cycle.cook().reason == "The gate rejected the candidate: it is not better"
     assert cycle.moved()
+
+
+def test_what_the_gate_could_not_decide_on_the_next_job_goes_on_from(begun, jobs, registry):
+    first = begun(Kind.cycle)
+    with pytest.raises(StageFailed, match="snapshot"):
+        first.cook()
+    first.finish(*list(FINISHED)[:6])
+    with pytest.raises(StageFailed, match="evaluate"):
+        first.cook()
+    adapter = Path(first.given("07-evaluate")["candidate"]["adapter"])
+    adapter.mkdir()
+    first.finish("07-evaluate", evaluate=UNDECIDED)
+    assert str(first.cook().reason).endswith("it is not better. The next update goes on from it")
+
+    jobs.release(first._lease)
+    second = begun(Kind.cycle)
+    second.finish(*list(FINISHED)[:3])
+    with pytest.raises(StageFailed, match="sample-1"):
+        second.cook()
+    sampled = sample.Config.model_validate(second.given("04-sample-1"))
+    assert (sampled.model, sampled.adapter) == (f"{first.job.id}-r1", adapter)
+    registry.add_policy(Version("policy-v1", "p/1", 1.0), second._lease)
+    registry.promote("policy-v1", who="test", why="another champion does not change what a job began with")
+    second.finish("04-sample-1", "05-score-1")
+    with pytest.raises(StageFailed, match="optimise-1"):
+        second.cook()
+    assert optimise.Config.model_validate(second.given("06-optimise-1")).init == adapter
+    second.finish("06-optimise-1")
+    with pytest.raises(StageFailed, match="evaluate"):
+        second.cook()
+    assert second.given("07-evaluate")["champion"] == {"name": "policy-v0", "adapter": None}
 
 
 def test_labels_that_made_no_better_reward_model_stay_new(cycle):

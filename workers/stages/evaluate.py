@@ -112,6 +112,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         asdict(verdict)
         | figures
         | {
+            "undecided": gate.undecided(evidence, config),
             "decided_by": "raw" if gate.deciding(evidence, config)[0] is evidence.raw else "length_matched",
             "confidence": config.confidence,
             "base": base.model_dump(mode="json") if base else None,
