@@ -61,6 +61,9 @@ def undecided(evidence: Evidence, limits: Limits) -> bool:
     rate, _ = deciding(evidence, limits)
     if rate is None or rate.interval[0] > 0.5 or not min(rate.value, evidence.raw.value) > 0.5:
         return False
+    alike = _alike(evidence, limits)
+    if alike is not None and alike.interval[1] < 0.5:
+        return False
     return all(rule is preferred or rule(evidence, limits) is None for rule in RULES)
 
 

@@ -1,4 +1,5 @@
-"""What plots draw of the past: a version's ancestors, and the rounds of a job so far. No torch."""
+"""What earlier jobs left: a version's ancestors, replies to learn from once more, a candidate to go on from;
+and the rounds of a job so far. No torch."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from workers.runner import FACTS
 from workers.stage import DONE, METRICS, STAGE, read_json
 
 MOST = 8  # earlier jobs
+TRIES = 2
 SAMPLED = "samples.parquet"
 CURVE = "curve.json"  # in the folder of an `optimise`: a list of {"step", "loss", …}
 
@@ -32,8 +34,9 @@ def lineage(registry: Registry, version: str) -> list[dict[str, Any]]:
 
 
 def earlier_samples(registry: Registry, version: str, job: Path) -> list[str]:
-    """The samples of earlier jobs' first rounds that a policy version or one of its ancestors wrote, newest
-    first: what it may learn from once more, by the importance of each token."""
+    """The samples of the first rounds of earlier jobs that began with a policy version or one of its
+    ancestors, or with a candidate to follow it, newest first: what it may learn from once more, by the
+    importance of each token."""
     family = {entry["version"] for entry in lineage(registry, version)}
     found = []
     for earlier in _earlier(job):
@@ -43,19 +46,22 @@ def earlier_samples(registry: Registry, version: str, job: Path) -> list[str]:
 
 
 def undecided(champion: str, job: Path) -> dict[str, str] | None:
-    """The last job's candidate, its name on the engines and its adapter, where the gate could not decide on
-    it and the same version still answers."""
+    """The candidate that the gate could not decide on, its name on the engines and its adapter's path in the
+    home, if no other was judged since and the same version still answers. None where `TRIES` jobs went on
+    from it and were judged neither: they failed, were cancelled, or could not move."""
+    tries = 0
     for earlier in _earlier(job):
-        if not any(earlier.glob(f"*-optimise-*/{DONE}")):
-            continue  # it has not come to a candidate
         done = next(earlier.glob(f"*-evaluate/{DONE}"), None)
-        if done is None or not read_json(done.with_name(METRICS)).get("undecided"):
-            return None
+        if done is None:
+            tries += read_json(earlier / FACTS).get("undecided") is not None
+            continue
         told = read_json(done.with_name(STAGE))
-        candidate: dict[str, str] = told["candidate"]
-        if told["champion"]["name"] != champion or not Path(candidate["adapter"]).is_dir():
+        name, adapter = told["candidate"]["name"], Path(told["candidate"]["adapter"])
+        path = Path("jobs", earlier.name, adapter.parent.name, adapter.name)
+        usable = read_json(done.with_name(METRICS)).get("undecided") and (job.parent.parent / path).is_dir()
+        if not usable or tries >= TRIES or told["champion"]["name"] != champion:
             return None
-        return candidate
+        return {"name": name, "path": str(path)}
     return None
 
 

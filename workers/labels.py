@@ -98,7 +98,8 @@ class Prompt:
 class Sample:
     """One reply that an engine sampled. `token_ids` holds the end of turn where `finish_reason` is "stop";
     `logprobs[i]` is log p(token_ids[i] | all before) under the policy that wrote it, nats, at temperature
-    1. `fresh`: sampled in this round; else in an earlier job, by the same policy or an ancestor of it.
+    1. `fresh`: sampled in this round; else in an earlier job, by the same policy, an ancestor of it, or a
+    candidate to follow one.
     `by_base`: the base itself wrote it, as far as is known."""
 
     prompt_id: int

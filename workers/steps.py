@@ -42,12 +42,12 @@ class Kitchen:
         last job's candidate where the gate could not decide on it."""
         undecided = self.facts["undecided"]
         if undecided is not None:
-            return undecided["name"], undecided["adapter"]
+            return undecided["name"], self.artifact(undecided["path"])
         return self.facts["champion"], self.artifact(self.facts["champion_path"])
 
     @property
     def earlier(self) -> list[str]:
-        """What the champion and its ancestors sampled in earlier jobs."""
+        """What was sampled in earlier jobs that began with the champion or one of its ancestors."""
         return history.earlier_samples(self.registry, self.facts["champion"], self.run.directory)
 
     def artifact(self, path: str | None) -> str | None:
@@ -192,9 +192,9 @@ def update_policy(
     evaluated = _evaluate(kitchen, snapshot, rewarded, name, adapter)
     if not evaluated.metrics["accepted"]:
         why_not = "The gate rejected the candidate: " + _sentences(evaluated.metrics["reasons"])
-        return (
-            f"{why_not}. The next update goes on from it" if evaluated.metrics.get("undecided") else why_not
-        )
+        if evaluated.metrics.get("undecided"):
+            why_not += f". While {kitchen.facts['champion']} answers, the next update goes on from it"
+        return why_not
     published = kitchen.run.stage(
         "publish",
         "publish",
@@ -312,7 +312,8 @@ def _evaluate(kitchen: Kitchen, snapshot: Finished, rewarded: Rewarded, name: st
             "base": kitchen.registry.policy(champion).metrics.get("base"),
             "labels": [snapshot.path("train.parquet"), snapshot.path("holdout.parquet")],
             "lineage": history.lineage(kitchen.registry, champion),
-            "rounds": history.rounds(job),
+            # They are drawn beside the champion, which then was not where they began.
+            "rounds": [] if kitchen.facts["undecided"] else history.rounds(job),
             "curves": history.curves(job),
             "max_tokens": settings.max_tokens,
             "min_prompts": settings.min_holdout_prompts,

@@ -119,6 +119,15 @@ def test_a_probe_that_was_passed_surely_less_often_stops_a_candidate():
         (False, {"matched": rate(0.55, 0.49), "kl_base": 1.0}),  # something else is wrong too
         (False, {"matched": rate(0.55, 0.49), "quality": Quality(0.1, (0.0, 0.49), 8)}),
         (False, {"matched": None}),
+        (
+            False,  # were the judge sure, at like length it would surely be worse
+            {
+                "words": Sides(25.0, 50.0),
+                "length_taste": LIKES_SHORT,
+                "raw": rate(0.53, 0.47),
+                "matched": rate(0.35, 0.28),
+            },
+        ),
         (False, {"matched": rate(0.55, math.nan), "raw": rate(math.nan, math.nan)}),
         (False, {}),  # accepted
     ],

@@ -81,50 +81,60 @@ def test_earlier_samples_are_the_familys_newest_first(registry, tmp_path):
 
 
 @pytest.fixture
-def judged(tmp_path):
-    """`judged(name, …)`: an earlier job whose candidate the gate judged."""
+def job(tmp_path):
+    """`job(name, …)`: an earlier job. `judged`: whether the gate said of its candidate that it was undecided,
+    None where it said nothing; `facts`: what the job began from."""
     count = iter(range(9))
 
-    def make(name: str, *stages: str, undecided: bool = True, champion: str = "policy-v1") -> Path:
+    def make(name: str, judged: bool | None = None, champion: str = "policy-v1", **facts: object) -> Path:
         job = tmp_path / "jobs" / name
-        for stage in stages:
-            (job / stage).mkdir(parents=True)
-            (job / stage / "DONE").touch()
-        (job / "06-optimise-1" / "adapter").mkdir(parents=True, exist_ok=True)
-        (job / "facts.json").write_text("{}")
+        adapter, folder = job / "06-optimise-1" / "adapter", job / "07-evaluate"
+        adapter.mkdir(parents=True)
+        (job / "facts.json").write_text(json.dumps(facts))
         os.utime(job / "facts.json", (number := next(count), number))
-        if (job / "07-evaluate").exists():
-            candidate = {"name": f"{name}-r1", "adapter": str(job / "06-optimise-1" / "adapter")}
+        if judged is not None:
+            folder.mkdir()
+            (folder / "DONE").touch()
+            candidate = {"name": f"{name}-r1", "adapter": f"/the/home/before/it/moved{adapter}"}
             told = {"candidate": candidate, "champion": {"name": champion, "adapter": None}}
-            (job / "07-evaluate" / "stage.json").write_text(json.dumps(told))
-            (job / "07-evaluate" / "metrics.json").write_text(json.dumps({"undecided": undecided}))
-        return job
+            (folder / "stage.json").write_text(json.dumps(told))
+            (folder / "metrics.json").write_text(json.dumps({"undecided": judged}))
+        return adapter
 
     return make
 
 
-WHOLE = ("06-optimise-1", "07-evaluate")
-
-
-def test_the_last_candidate_is_gone_on_from_where_the_gate_could_not_decide(judged, tmp_path):
+def test_the_last_candidate_is_gone_on_from_where_the_gate_could_not_decide(job, tmp_path):
     now = tmp_path / "jobs" / "job-now"
     assert history.undecided("policy-v1", now) is None
-    job = judged("job-1", *WHOLE)
-    expected = {"name": "job-1-r1", "adapter": str(job / "06-optimise-1" / "adapter")}
+    adapter = job("job-1", judged=True)
+    expected = {"name": "job-1-r1", "path": "jobs/job-1/06-optimise-1/adapter"}
     assert history.undecided("policy-v1", now) == expected
-    judged("job-2")  # a reward job, or one that was cancelled before it came to a candidate
+    assert tmp_path / expected["path"] == adapter
+    job("job-2")  # a reward job, or one that was cancelled
     assert history.undecided("policy-v1", now) == expected
     assert history.undecided("policy-v2", now) is None, "another version answers"
-    (job / "06-optimise-1" / "adapter").rmdir()
+    adapter.rmdir()
     assert history.undecided("policy-v1", now) is None, "it is not there any more"
 
 
-def test_a_candidate_that_was_decided_on_or_led_no_further_is_left(judged, tmp_path):
+def test_a_candidate_that_was_decided_on_is_left(job, tmp_path):
     now = tmp_path / "jobs" / "job-now"
-    judged("job-1", *WHOLE)
-    judged("job-2", *WHOLE, undecided=False)
+    job("job-1", judged=True)
+    job("job-2", judged=False)
     assert history.undecided("policy-v1", now) is None
-    judged("job-3", *WHOLE)
+    job("job-3", judged=True)
+    assert history.undecided("policy-v1", now) == {
+        "name": "job-3-r1",
+        "path": "jobs/job-3/06-optimise-1/adapter",
+    }
+
+
+def test_a_candidate_that_jobs_come_no_further_from_is_left(job, tmp_path):
+    now = tmp_path / "jobs" / "job-now"
+    job("job-1", judged=True)
+    on = {"undecided": {"name": "job-1-r1", "path": "…"}}
+    job("job-2", **on)
     assert history.undecided("policy-v1", now) is not None
-    judged("job-4", "06-optimise-1")  # it stayed where it was, or was never judged
+    job("job-3", **on)
     assert history.undecided("policy-v1", now) is None

@@ -194,6 +194,12 @@ def test_what_the_engines_said_of_the_base_is_not_asked_again(run, scored, tiny_
     run("replayed", "grpo", scores, init=folder / "adapter", **half)
     assert [len(texts) for texts in asked if len(texts) in (4, 14)] == [4, 14], "what the base wrote it knows"
     asked.clear()
+    rows = [(replace(sample, by_base=False, fresh=sample.prompt_id < 4), score) for sample, score in rows]
+    write_scores(scores, *zip(*rows, strict=True))
+    run("left", "grpo", scores, **half)
+    assert [len(texts) for texts in asked if len(texts) in (4, 16)] == [4, 16], "a candidate was gone on from"
+    asked.clear()
+    scores = scored()
     run("pairs", "online_dpo", scores, people=0, watched=4)
     assert [len(texts) for texts in asked if len(texts) > 1] == [4, len(read_references())]
 

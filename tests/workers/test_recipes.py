@@ -153,7 +153,7 @@ def test_what_the_gate_could_not_decide_on_the_next_job_goes_on_from(begun, jobs
     adapter = Path(first.given("07-evaluate")["candidate"]["adapter"])
     adapter.mkdir()
     first.finish("07-evaluate", evaluate=UNDECIDED)
-    assert str(first.cook().reason).endswith("it is not better. The next update goes on from it")
+    assert str(first.cook().reason).endswith("While policy-v0 answers, the next update goes on from it")
 
     jobs.release(first._lease)
     second = begun(Kind.cycle)
@@ -171,7 +171,9 @@ def test_what_the_gate_could_not_decide_on_the_next_job_goes_on_from(begun, jobs
     second.finish("06-optimise-1")
     with pytest.raises(StageFailed, match="evaluate"):
         second.cook()
-    assert second.given("07-evaluate")["champion"] == {"name": "policy-v0", "adapter": None}
+    judged = second.given("07-evaluate")
+    assert judged["champion"] == {"name": "policy-v0", "adapter": None}
+    assert judged["rounds"] == [], "they did not begin with the champion, beside whom they are drawn"
 
 
 def test_labels_that_made_no_better_reward_model_stay_new(cycle):

@@ -80,8 +80,8 @@ class Round:
         self.refer_to(rows)
 
     def _by_base(self, sample: Sample) -> bool:
-        """Without an adapter all are, whatever a table from before `by_base` says."""
-        return sample.by_base or self.config.init is None
+        """Without an adapter all new ones are, whatever a table from before `by_base` says."""
+        return sample.by_base or (sample.fresh and self.config.init is None)
 
     def _remember(self, rows: Sequence[int], logprobs: Sequence[Tensor]) -> None:
         reference = list(self.data.reference)

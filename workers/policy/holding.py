@@ -1,10 +1,11 @@
 """Texts that stay as likely as they are to the base, whatever else is learnt. Torch; for stages only.
 
 One step of Gauss and Newton: of all changes of the trained weights that would make each text's opening, its
-rest and its end of turn as likely as to the base again, to the first order, the shortest; damped as by
-Levenberg and Marquardt (Nocedal and Wright 2006, section 10.3). Gradient steps that hold a policy there
-(`Plain`) have a handful of chances to do so among those that learn; this has one, and takes it as a whole.
-Orthogonal gradient descent (Farajtabar et al. 2020) keeps out of the same directions beforehand.
+rest and its end of turn as likely as to the base again, or nearer to it by a share, to the first order, the
+shortest; damped as by Levenberg and Marquardt (Nocedal and Wright 2006, section 10.3). Gradient steps that
+hold a policy there (`Plain`) have a handful of chances to do so among those that learn; this has one, and
+takes it as a whole. Orthogonal gradient descent (Farajtabar et al. 2020) keeps out of the same directions
+beforehand.
 """
 
 from collections.abc import Iterator, Sequence

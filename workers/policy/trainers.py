@@ -33,9 +33,8 @@ BACK = 0.95  # of the way that is expected to be within the bounds
 RESTORED = 4
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 AHEAD = 1.1  # times the way that is due by a step, from which on it is shortened
-ROOM = (
-    0.5  # of the bound on plain texts: what restoring them leaves, since they hold what is to be learnt too
-)
+# What restoring plain texts leaves of their bound, since they hold back what is to be learnt too.
+ROOM = 0.5
 
 
 class Prepared:
@@ -301,12 +300,18 @@ class KeepNear(TrainerCallback):
         self._began = self._copy()
         self._origin = self._kept, self._there = self._began, self._begin
         self._room = bound.plain * ROOM
-        self._given, self._bound = bound, bound.widened_to(self._begin)
-        self._reach = reach * bound.step
+        self._given, self._share = bound, reach
+        self._hold_to_begin()
         self.measured = [(0, self._begin)]
         self.cut = False
         self.stretched = 1.0
         self.slowed = 1.0
+
+    def _hold_to_begin(self) -> None:
+        """The bounds, and the KL that the way is to come to, from where the policy begins."""
+        self._bound = self._given.widened_to(self._begin)
+        left = (self._bound.step - self._begin.step) / AHEAD**2
+        self._reach = min(self._share * self._given.step, left)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -316,7 +321,7 @@ class KeepNear(TrainerCallback):
         if self._restored(0) and self.measured[-1][1].plain < self._begin.plain:
             self._keep()
             self._began, self._begin = self._kept, self._there
-            self._bound = self._given.widened_to(self._begin)
+            self._hold_to_begin()
         else:
             self._back_to_kept(0)
 
@@ -339,7 +344,7 @@ class KeepNear(TrainerCallback):
             within = self._within(step)
         if not within and not self._restored(step):
             self.cut = True
-            if self._go_back(step) == 0 and self._kept is self._began:
+            if self._go_back(step) == 0 and self._kept is self._began is not self._origin[0]:
                 self._kept, self._there = self._origin  # texts alone are not worth another policy
                 self._back_to_kept(step)
             control.should_training_stop = True
