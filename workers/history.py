@@ -9,7 +9,7 @@ from workers.runner import FACTS
 from workers.stage import DONE, METRICS, STAGE, read_json
 
 MOST = 8  # earlier jobs
-TRIES = 2
+TRIES = 2  # jobs that may go on from one candidate and come to no verdict
 SAMPLED = "samples.parquet"
 CURVE = "curve.json"  # in the folder of an `optimise`: a list of {"step", "loss", …}
 
@@ -47,13 +47,14 @@ def earlier_samples(registry: Registry, version: str, job: Path) -> list[str]:
 
 def undecided(champion: str, job: Path) -> dict[str, str] | None:
     """The candidate that the gate could not decide on, its name on the engines and its adapter's path in the
-    home, if no other was judged since and the same version still answers. None where `TRIES` jobs went on
-    from it and were judged neither: they failed, were cancelled, or could not move."""
+    home, if no other was judged since and the same version still answers. None where `TRIES` jobs sampled
+    from it and came to no verdict: they failed, were cancelled, or could not move."""
     tries = 0
     for earlier in _earlier(job):
         done = next(earlier.glob(f"*-evaluate/{DONE}"), None)
         if done is None:
-            tries += read_json(earlier / FACTS).get("undecided") is not None
+            went_on = read_json(earlier / FACTS).get("undecided") is not None
+            tries += went_on and any(earlier.glob("*-sample-1"))
             continue
         told = read_json(done.with_name(STAGE))
         name, adapter = told["candidate"]["name"], Path(told["candidate"]["adapter"])

@@ -32,11 +32,12 @@ class NotEnough(Exception):
 def cook(run: Run, settings: WorkerSettings, registry: Registry) -> Outcome:
     """Run the recipe of the job's kind from wherever it is."""
     aliases, learning = registry.aliases(), registry.learning()
+    reward_only = run.job.kind is Kind.reward  # asks a judge, if anyone, about the version that answers
     facts = run.facts(
         {
             "champion": aliases.champion,
             "champion_path": registry.policy(aliases.champion).path,
-            "undecided": history.undecided(aliases.champion, run.directory),
+            "undecided": None if reward_only else history.undecided(aliases.champion, run.directory),
             "reward": aliases.reward,
             "reward_path": registry.reward(aliases.reward).path if aliases.reward else None,
             "cursor": learning.cursor,

@@ -134,7 +134,9 @@ def test_a_candidate_that_jobs_come_no_further_from_is_left(job, tmp_path):
     now = tmp_path / "jobs" / "job-now"
     job("job-1", judged=True)
     on = {"undecided": {"name": "job-1-r1", "path": "…"}}
-    job("job-2", **on)
+    (job("job-2", **on).parents[1] / "04-sample-1").mkdir()
+    for number in range(3, 6):
+        job(f"job-{number}", **on)  # skipped, for want of labels
     assert history.undecided("policy-v1", now) is not None
-    job("job-3", **on)
+    (job("job-6", **on).parents[1] / "04-sample-1").mkdir()
     assert history.undecided("policy-v1", now) is None

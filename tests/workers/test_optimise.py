@@ -541,10 +541,10 @@ def test_texts_are_restored_before_a_round_is_cut_and_at_its_end(run, scored, mo
     assert held["steps"] > cut["steps"]
     assert held["nll_rise"] <= tight["max_nll_rise"]
     assert free["nll_rise"] > 0
-    bound = 1.01 * max(rises)  # is not left, but half of it is
+    bound = 0.7 * max(rises)  # is left on the way; half of it may stay lost
     ended, _ = run("ended", "grpo", scores, epochs=6, plain_weight=1e-6, restores=2, max_nll_rise=bound)
     assert not ended["cut_short"]
-    assert abs(ended["nll_rise"]) < 0.8 * free["nll_rise"]
+    assert abs(ended["nll_rise"]) < 0.7 * free["nll_rise"]
     assert ended["kl_base"] > 0
 
 
@@ -567,11 +567,9 @@ def near():
 
 
 def at(step: int, of: int) -> tuple:
-    return (
-        SimpleNamespace(learning_rate=0.5),
-        SimpleNamespace(global_step=step, max_steps=of),
-        (SimpleNamespace()),
-    )
+    """What a callback is given: arguments, state and control."""
+    state = SimpleNamespace(global_step=step, max_steps=of)
+    return SimpleNamespace(learning_rate=0.5), state, SimpleNamespace()
 
 
 def test_steps_that_go_ahead_are_shortened_and_those_after_them_slowed(near):

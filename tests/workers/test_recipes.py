@@ -156,6 +156,13 @@ def test_what_the_gate_could_not_decide_on_the_next_job_goes_on_from(begun, jobs
     assert str(first.cook().reason).endswith("While policy-v0 answers, the next update goes on from it")
 
     jobs.release(first._lease)
+    between = begun(Kind.reward)
+    between.settings = JUDGE
+    between.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="train_reward"):
+        between.cook()
+    assert between.given("02-sample-1")["model"] == "policy-v0", "it is asked about who answers"
+    jobs.release(between._lease)
     second = begun(Kind.cycle)
     second.finish(*list(FINISHED)[:3])
     with pytest.raises(StageFailed, match="sample-1"):

@@ -67,29 +67,28 @@ def test_another_step_goes_along_the_slopes_of_the_first(policy, held, monkeypat
     assert len(asked) == 2
 
 
-def test_an_opening_and_a_rest_that_moved_against_each_other_are_both_brought_back(policy):
-    """Their sum is where it was, so a step that knows only the sum would leave them."""
+def restored(policy, share: float) -> torch.Tensor:
+    """How far each token of a text moves by three steps, whose opening lacks a nat of the base's and whose
+    rest has one more."""
     before = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0]
     base = before.clone()
     base[0] += 1.0
     base[3] -= 1.0
     alone = Held(policy.get_base_model(), TEXTS[:1], [base], 256)
     for _ in range(3):
-        alone.restore()
-    moved = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0] - before
+        alone.restore(share=share)
+    return reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0] - before
+
+
+def test_an_opening_and_a_rest_that_moved_against_each_other_are_both_brought_back(policy):
+    """Their sum is where it was, so a step that knows only the sum would leave them."""
+    moved = restored(policy, share=1.0)
     assert float(moved[:3].sum()) > 0.6
     assert float(moved[3:-1].sum()) < -0.6
 
 
 def test_an_opening_is_given_all_and_a_rest_its_share(policy):
-    before = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0]
-    base = before.clone()
-    base[0] += 1.0
-    base[3] -= 1.0
-    alone = Held(policy.get_base_model(), TEXTS[:1], [base], 256)
-    for _ in range(3):
-        alone.restore(share=0.0)
-    moved = reply_logprobs(policy, PROMPTS[:1], REPLIES[:1], 256)[0] - before
+    moved = restored(policy, share=0.0)
     assert float(moved[:3].sum()) > 0.6
     assert abs(float(moved[3:-1].sum())) < 0.3
     assert abs(float(moved[-1])) < 0.3
