@@ -149,7 +149,9 @@ class Chat:
         if served.first_token is not None:
             self._metrics.first_token.labels(served.version).observe(served.first_token)
         if served.chunks:
-            self._metrics.duration.labels(served.version).observe(served.duration)
+            # Both sides of a pair as one: beside how long they are, a side's seconds would tell its version.
+            name = served.version if served.pair_id is None else "pair"
+            self._metrics.duration.labels(name).observe(served.duration)
         self._log.ended(served)
 
     @asynccontextmanager

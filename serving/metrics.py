@@ -1,4 +1,7 @@
-"""What Prometheus reads of a gateway. vLLM's metrics never name the adapter: versions are counted here."""
+"""What Prometheus reads of a gateway. vLLM's metrics never name the adapter: versions are counted here.
+
+How long the sides of a blind pair took stands under the policy `pair`, whichever versions they are of.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.engine import BASE, Engine, EngineDown, EngineError, EngineRefused
+from serving.probe import ProbeFailed, probe
 from workers.labels import Prompt, Sample
 from workers.stage import StageConfig, StageError
 
@@ -37,13 +38,15 @@ class Sampling(StageConfig):
 
 async def ensure_loaded(engines: Sequence[Engine], model: str, adapter: Path | None) -> None:
     """`model` on every engine, loaded from `adapter` where it is missing; an engine that restarts is waited
-    for. StageError where it is missing and has no path, or an engine does not come back."""
+    for. StageError where it is missing and has no path, an engine does not come back, or serves the base
+    in its place: vLLM takes adapters that it then ignores."""
     for engine in engines:
         if model in await _listed(engine):
             continue
         if adapter is None:
             raise StageError(f"engine {engine.url} does not have {model}, and no adapter was given to load")
         await _load(engine, model, adapter)
+        await _probe(engine, model)
 
 
 async def through_restarts(
@@ -95,6 +98,20 @@ async def _load(engine: Engine, model: str, adapter: Path) -> None:
         if model in await _listed(engine):
             return
     raise StageError(f"engine {engine.url} went away {TRIES} times while it loaded {model}: see its log")
+
+
+async def _probe(engine: Engine, model: str) -> None:
+    """Whether the engine serves what it has loaded, at least something else than the base. What the trainer
+    expects of it is compared where a version is published."""
+    for _ in range(TRIES):
+        try:
+            await probe(engine, model, None)
+            return
+        except EngineDown:
+            await asyncio.sleep(LOOK_EVERY)
+        except ProbeFailed as failed:
+            raise StageError(f"engine {engine.url}: {failed}") from failed
+    raise StageError(f"engine {engine.url} went away {TRIES} times while {model} was probed: see its log")
 
 
 def choose(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

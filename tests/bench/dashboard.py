@@ -9,7 +9,8 @@ these counts. Looks at the gateways take turns, so that other work on the machin
 the kernel booked on the gateway and on Valkey. The first look, which reads every counter, stands beside them.
 Of few ratings many hours are empty, which is quicker; once they are filled, a look takes the same. Strengths
 are also timed alone. Then chats are served in rounds, with and without a page that listens and asks for its
-figures at each change, as the browser's does. Nothing is asserted; stops by itself. A million take some
+figures at each change, as the browser's does, while in either people go on comparing, so that each of its
+looks finds new strengths. Nothing is asserted; stops by itself. A million take some
 minutes, and 1.5 GB.
 """
 
@@ -65,7 +66,9 @@ def main() -> None:
         services = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}
         for name, asked in ASKED.items():
             show_looks(name, compare(services, asked, args.looks))
-        show_chats(*chats(services[args.ratings[-1]].gateway, args.rounds, args.requests))
+        service = services[args.ratings[-1]]
+        with speaking(service):
+            show_chats(*chats(service.gateway, args.rounds, args.requests))
 
 
 def show_strengths() -> None:
@@ -204,6 +207,24 @@ def _times(one: Looks, above: Looks | None) -> str:
     if above is None:
         return ""
     return f"{statistics.median(b / a for a, b in zip(above.seconds, one.seconds, strict=True)):.2f}"
+
+
+@contextmanager
+def speaking(service: Service) -> Iterator[None]:
+    """While the block lasts somebody compares, twice between two looks of a page."""
+    over = threading.Event()
+
+    def speak() -> None:
+        while not over.wait(PAUSE / 2):
+            service.compare()
+
+    people = threading.Thread(target=speak)
+    people.start()
+    try:
+        yield
+    finally:
+        over.set()
+        people.join()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from feedback.caller import Role
@@ -130,6 +131,15 @@ def test_no_counter_tells_the_versions_before_the_choice(rivals):
         assert tokens() == dict.fromkeys(versions, 5)
         choose(client, pair_id, "a", strength=1.0)
         assert tokens() == dict.fromkeys(versions, 5)
+
+
+def test_no_metric_tells_the_versions(rivals):
+    """How long a side took beside how long it is, which everybody sees."""
+    with rivals.client() as client:
+        ask(client)
+        text = httpx.get(str(client.base_url) + "/metrics").text
+    timed = [line for line in text.splitlines() if line.startswith("thumbwheel_reply_seconds_count")]
+    assert timed == ['thumbwheel_reply_seconds_count{policy="pair"} 2.0']
 
 
 def test_the_challenger_meets_the_champion_on_shuffled_sides(rivals):

@@ -70,6 +70,15 @@ def test_an_adapter_is_loaded_once_and_a_missing_one_is_an_error(stage, sampling
         run(stage, sampling_engine, prompts, name="missing", model="c-r2")
 
 
+def test_an_engine_that_takes_an_adapter_and_serves_the_base_is_an_error(
+    stage, sampling_engine, prompts, tmp_path
+):
+    """Else its replies would be taken for the candidate's."""
+    sampling_engine.engine.logprob["c-r1"] = sampling_engine.engine.logprob[BASE]
+    with pytest.raises(StageError, match="ignores the adapter"):
+        run(stage, sampling_engine, prompts, model="c-r1", adapter=tmp_path)
+
+
 def test_prompts_that_the_engine_refuses_are_left_out(stage, sampling_engine, tmp_path):
     path = tmp_path / "p.parquet"
     write_prompts(path, [ask("cats"), ask("too long")])
