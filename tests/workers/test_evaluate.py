@@ -49,8 +49,9 @@ def compare(stage, tiny_model, reward, sampling_engine, tmp_path):
 
 @pytest.fixture
 def unmoved(sampling_engine):
-    """The candidate finds all texts as likely as the base does, the log-probability of its own replies."""
-    sampling_engine.engine.logprob |= {"c-r1": -1.0, "policy-v0": -1.0}
+    """The candidate finds all texts as likely as the base does, but for a trace by which it is known to be
+    served: the log-probability of its own replies."""
+    sampling_engine.engine.logprob |= {"c-r1": -1.0001, "policy-v0": -1.0}
 
 
 def test_the_judge_lets_a_better_candidate_pass_and_keeps_a_worse_or_equal_one_out(
@@ -172,7 +173,7 @@ def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
     compare, unmoved, sampling_engine, tmp_path
 ):
     """The second version cuts and repeats no more than the first did, and far more than the base."""
-    sampling_engine.engine.logprob["p-1"] = -1.0
+    sampling_engine.engine.logprob["p-1"] = -1.0001
     first = compare("first", [KIND], [UNKIND])
     assert first["against_base"] is None
     handed_down = first["base"]
