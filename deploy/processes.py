@@ -13,7 +13,7 @@ from deploy.readiness import http_answers, redis_answers
 from deploy.settings import DeploySettings, environment_for
 from deploy.supervisor import Process
 from feedback.settings import PREFIX
-from serving.settings import ServingSettings
+from serving.settings import MAX_ADAPTERS, ServingSettings
 from workers.precision import cpu_precision
 from workers.settings import WorkerSettings
 
@@ -109,7 +109,8 @@ def engine_flags(model: str, gpu: bool, targets: Iterable[str]) -> list[str]:
     adapter on others too it would serve a part."""
     modules = sorted({QKV.get(name, name) for name in targets})
     flags = ["--model", model, "--served-model-name", "policy-v0", "--max-model-len", "2048"]
-    flags += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", "8", "--max-lora-rank", "16"]
+    flags += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", str(MAX_ADAPTERS)]
+    flags += ["--max-lora-rank", "16"]
     flags += ["--lora-target-modules", *modules]
     flags += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     flags += ["--disable-uvicorn-access-log"]

@@ -8,6 +8,10 @@ from pydantic_settings import NoDecode
 from feedback.settings import FeedbackSettings
 from serving.modes import Mode, Rules, Undecided
 
+MAX_ADAPTERS = 8  # that an engine keeps in memory (--max-cpu-loras); one more drops another without a word
+# What a job loads beside the versions: the candidate that it goes on from, its own, and what it publishes.
+OF_A_JOB = 3
+
 
 class ServingSettings(FeedbackSettings):
     host: str = Field(default="127.0.0.1", description="Address that the gateway listens on")
@@ -63,6 +67,17 @@ class ServingSettings(FeedbackSettings):
             self.canary_undecided,
             self.watch_seconds,
         )
+
+    @field_validator("loaded_versions")
+    @classmethod
+    def _fit_beside_a_job(cls, value: int) -> int:
+        if value > MAX_ADAPTERS - OF_A_JOB:
+            raise ValueError(
+                f"THUMBWHEEL_LOADED_VERSIONS: take at most {MAX_ADAPTERS - OF_A_JOB}. An engine keeps "
+                f"{MAX_ADAPTERS} adapters (--max-cpu-loras), {OF_A_JOB} of them for a job's candidates, and "
+                "drops any beyond without a word"
+            )
+        return value
 
     @field_validator("engines", mode="before")
     @classmethod

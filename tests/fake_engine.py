@@ -20,6 +20,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.adapters: dict[str, str] = {}
         self.reply = "A fine answer."
+        self.first_replies: list[str] = []  # plain replies, one a request, before it is `reply`
         self.requests: list[dict[str, Any]] = []
         self.whole = 0  # streams that were sent to their end
         self.aborted = 0  # streams whose client went away
@@ -112,9 +113,10 @@ class FakeEngine:
         if body.get("stream"):
             with_usage = usage if (body.get("stream_options") or {}).get("include_usage") else None
             return _Stream(self, self._stream(head, with_usage))
+        text = self.first_replies.pop(0) if self.first_replies else self.reply
         await asyncio.sleep(self.delay)
         choices = [
-            {"index": i, "message": {"role": "assistant", "content": self.reply}, "finish_reason": "stop"}
+            {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             for i in range(body.get("n") or 1)
         ]
         reply = {**head, "object": "chat.completion", "choices": choices, "usage": usage}

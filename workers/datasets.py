@@ -97,16 +97,17 @@ def _rows(said: Said) -> Iterator[Label]:
     if isinstance(said.label, Rating):
         yield _thumb(a, said.label, 1.0 if said.label.rating is Thumb.up else 0.0)
         if said.label.correction:
-            yield _comparison(a, said.label, said.label.correction, a.reply, ("stop", a.finish_reason), 1.0)
+            written = said.label.correction, a.reply
+            yield _comparison(a, said.label, written, ("stop", a.finish_reason), ("", a.policy), 1.0)
     elif said.label.winner is Winner.both_bad:
         for side in (a, b):
             assert side is not None
             yield _thumb(side, said.label, 0.0)
     else:
         assert b is not None
-        reasons = (a.finish_reason, b.finish_reason)
-        target = TARGETS[said.label.winner]
-        yield _comparison(a, said.label, a.reply, b.reply, reasons, target, said.label.strength)
+        replies, reasons = (a.reply, b.reply), (a.finish_reason, b.finish_reason)
+        target, strength = TARGETS[said.label.winner], said.label.strength
+        yield _comparison(a, said.label, replies, reasons, (a.policy, b.policy), target, strength)
 
 
 def _thumb(completion: Completion, label: Rating | Comparison, target: float) -> Label:
@@ -128,24 +129,25 @@ def _thumb(completion: Completion, label: Rating | Comparison, target: float) ->
 def _comparison(
     completion: Completion,
     label: Rating | Comparison,
-    a: str | None,
-    b: str | None,
+    replies: tuple[str | None, str | None],
     reasons: tuple[str | None, str | None],
+    policies: tuple[str, str],
     target: float,
     margin: float = 0.0,
 ) -> Label:
     return Label(
         kind="comparison",
         messages=completion.messages or [],
-        a=a or "",
-        b=b or "",
+        a=replies[0] or "",
+        b=replies[1] or "",
         target=target,
         margin=margin,
         a_finish=reasons[0] or "stop",
         b_finish=reasons[1] or "stop",
         rater=label.rater,
         conversation=completion.conversation,
-        policy=completion.policy,
+        policy=policies[0],
+        b_policy=policies[1],
         time=label.created,
         source=label.source,
     )

@@ -1,13 +1,15 @@
 """The Parquet tables that stages hand to each other, as frozen rows. No torch."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from feedback.types import content_hash
 
 Message = dict[str, Any]
 T = TypeVar("T")
@@ -26,6 +28,7 @@ LABELS = pa.schema(
         ("rater", pa.string()),
         ("conversation", pa.string()),
         ("policy", pa.string()),
+        ("b_policy", pa.string()),
         ("time", pa.float64()),
         ("source", pa.string()),
         ("principle", pa.string()),
@@ -58,7 +61,8 @@ class Label:
     `margin` ≥ 0 is how much better: the strength of a comparison, from 0 to 1, in units of the reward, which
     are logits. `weight` is 1 on average over people's labels (workers.reward.weights). `a_finish` and
     `b_finish` are the replies' finish reasons; a reply cut at `length` is shown to the reward model without
-    its end of turn. `source` is human, ai or import; `principle` is the rule that an AI judged by.
+    its end of turn. `policy` and `b_policy` wrote them; a person's correction is no policy's, "". `source` is
+    human, ai or import; `principle` is the rule that an AI judged by.
     """
 
     kind: Literal["comparison", "thumb"]
@@ -73,6 +77,7 @@ class Label:
     rater: str = ""
     conversation: str = ""
     policy: str = ""
+    b_policy: str | None = None
     time: float = 0.0
     source: str = "human"
     principle: str = ""
@@ -164,13 +169,15 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     _write(path, [_with_json_messages(asdict(sample)) for sample in samples], SAMPLES)
 
 
-def read_earlier(paths: Iterable[Path], after: int, most: int) -> list[Sample]:
+def read_earlier(paths: Iterable[Path], after: int, most: int, asked: Set[str]) -> list[Sample]:
     """Samples of earlier rounds, `most` at the most, in whole groups, whose prompts are numbered from `after`
-    on."""
+    on. None to messages whose hash is among those `asked` in the holdout, as they may be since then."""
     found: list[Sample] = []
     for path in paths:
         groups = by_prompt(samples := read_samples(path), samples)
         for group in groups.values():
+            if content_hash(group[0].messages) in asked:
+                continue
             if len(found) + len(group) > most:
                 return found
             found += [replace(sample, prompt_id=after, fresh=False) for sample in group]

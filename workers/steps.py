@@ -227,7 +227,7 @@ def _rounds(
         first = ai if number == 1 else None
         run.stand_by("score", "optimise")
         sampled = first.sampled if first else _sample(kitchen, snapshot, number, name, adapter)
-        scored = _score(kitchen, number, reward, sampled, first)
+        scored = _score(kitchen, snapshot, number, reward, sampled, first)
         rules = rules or scored.metrics.get("rules")
         if number == kitchen.policy_rounds:
             run.stand_by("evaluate")
@@ -271,7 +271,12 @@ def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapte
 
 
 def _score(
-    kitchen: Kitchen, number: int, reward: str | None, sampled: Finished, ai: AiFeedback | None
+    kitchen: Kitchen,
+    snapshot: Finished,
+    number: int,
+    reward: str | None,
+    sampled: Finished,
+    ai: AiFeedback | None,
 ) -> Finished:
     """`ai`: what was said of these very samples."""
     settings, given = kitchen.settings, kitchen.settings.prefixed("score")
@@ -286,6 +291,8 @@ def _score(
             "samples": sampled.path("samples.parquet"),
             "earlier": kitchen.earlier if number == 1 else [],
             "replay": settings.policy_replay,
+            "prompts": snapshot.path("prompts.parquet"),
+            "holdout": snapshot.path("holdout.parquet"),
             "uncertainty": settings.uncertainty,
             "so_far": kitchen.method in CREDITED and settings.optimise_credit_decay < 1,
             "rules": ai.judged.path("rules.parquet") if ai else None,

@@ -1,5 +1,8 @@
 import json
 
+import pytest
+from pydantic import ValidationError
+
 from deploy.processes import adapted, engine, engine_flags
 from deploy.settings import DeploySettings
 from workers.sampling import Sampling
@@ -19,6 +22,16 @@ def test_a_cpu_has_places_for_people_beside_what_jobs_ask_for():
     flags = engine_flags("m", False, ["o_proj"])
     places = int(flags[flags.index("--max-num-seqs") + 1])
     assert places >= 2 * Sampling.model_fields["concurrency"].default
+
+
+def test_an_engine_keeps_the_versions_and_what_a_job_loads_beside_them():
+    """vLLM drops the adapter that was used least lately, and says nothing of it."""
+    flags = engine_flags("m", False, ["o_proj"])
+    kept = int(flags[flags.index("--max-cpu-loras") + 1])
+    versions = DeploySettings().loaded_versions
+    with pytest.raises(ValidationError, match="LOADED_VERSIONS"):
+        DeploySettings(loaded_versions=kept - 2)
+    assert DeploySettings(loaded_versions=kept - 3).loaded_versions >= versions
 
 
 def test_an_engine_wraps_only_what_adapters_are_on(tmp_path):

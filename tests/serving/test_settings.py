@@ -29,6 +29,15 @@ def test_values_that_cannot_be_are_refused(monkeypatch, name, value):
         ServingSettings()
 
 
+def test_no_more_versions_are_kept_loaded_than_engines_have_room_for_beside_a_job(monkeypatch):
+    default = ServingSettings().loaded_versions
+    monkeypatch.setenv("THUMBWHEEL_LOADED_VERSIONS", "5")
+    assert ServingSettings().loaded_versions == default == 5
+    monkeypatch.setenv("THUMBWHEEL_LOADED_VERSIONS", "6")
+    with pytest.raises(ValidationError, match=r"LOADED_VERSIONS: take at most 5\. .* 8 .*max-cpu-loras"):
+        ServingSettings()
+
+
 def test_a_home_is_absolute_and_settings_are_frozen(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = ServingSettings()

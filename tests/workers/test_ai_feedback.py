@@ -77,6 +77,7 @@ def test_consistent_verdicts_become_labels(stage, config, fake, tmp_path):
         assert (label.target > 0.5) == (label.a.count(word) > label.b.count(word))
         assert label.kind == "comparison"
         assert (label.source, label.rater, label.policy) == ("ai", f"ai:{label.principle}", "policy-v3")
+        assert label.b_policy == "policy-v3"
         assert label.weight == pytest.approx({"kind": 0.3, "grim": 0.1}[label.principle])
         assert label.conversation == "conv-" + label.messages[0]["content"].split()[-1]
         assert (label.a_finish, label.b_finish) == tuple(

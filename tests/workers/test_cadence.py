@@ -1,3 +1,6 @@
+import json
+import logging
+import re
 import time
 
 import pytest
@@ -91,3 +94,28 @@ def test_job_that_nobody_is_at_is_announced_again(redis, cadence):
     jobs.release(lease)
     assert cadence.rescue() == [job.id]
     assert cadence.rescue() == [], "not at every look"
+
+
+@pytest.mark.parametrize(
+    ("state", "waited", "told"), [("queued", 200, True), ("running", 200, True), ("queued", 60, False)]
+)
+def test_a_job_that_waits_long_while_nobody_is_at_any_is_warned_of(
+    redis, cadence, caplog, state, waited, told
+):
+    """A train worker can stop consuming without a word (celery#10205): the age of what waits shows it."""
+    job = Jobs(redis).create(Kind.cycle, by="test")
+    since = "created" if state == "queued" else "started"
+    redis.hset(f"tw:job:{job.id}", mapping={"state": json.dumps(state), since: time.time() - waited})
+    with caplog.at_level(logging.WARNING, "workers.cadence"):
+        assert cadence.rescue() == [job.id]
+    found = [re.sub(r"\d{3} s", "… s", message) for message in caplog.messages]
+    assert found == [f"{job.id} is {state} for … s and nobody is at it: is the train worker up?"] * told
+
+
+def test_a_job_that_waits_behind_another_is_not_warned_of(redis, cadence, caplog):
+    jobs = Jobs(redis)
+    jobs.acquire(jobs.create(Kind.cycle, by="test").id)
+    behind = jobs.create(Kind.reward, by="test")
+    redis.hset(f"tw:job:{behind.id}", "created", time.time() - 3600)
+    assert cadence.rescue() == []
+    assert caplog.messages == []

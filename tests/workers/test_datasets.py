@@ -30,20 +30,36 @@ def test_a_prompt_of_both_sides_is_held_out_whoever_asks_it():
         assert [(p.conversation, p.holdout) for p in prompts_of([], 0.5, imported)] == [(held, True)]
 
 
-def test_an_empty_reply_can_be_disliked_and_lose():
-    def completion(reply: str | None) -> Completion:
-        return Completion(
-            id=f"chatcmpl-{reply}",
-            policy="policy-v0",
-            messages=[{"role": "user", "content": "Hello?"}],
-            reply=reply,
-            finish_reason="stop",
-            key_id="k",
-            conversation="c",
-            created=1.0,
-            duration=1.0,
-        )
+def completion(reply: str | None, policy: str = "policy-v0") -> Completion:
+    return Completion(
+        id=f"chatcmpl-{reply}",
+        policy=policy,
+        messages=[{"role": "user", "content": "Hello?"}],
+        reply=reply,
+        finish_reason="stop",
+        key_id="k",
+        conversation="c",
+        created=1.0,
+        duration=1.0,
+    )
 
+
+def test_each_side_has_the_version_that_wrote_it_and_a_correction_none():
+    rating = Rating(completion_id="x", rater="ann", rating=Thumb.down, created=1.0, correction="Hi!")
+    choice = Comparison(pair_id="p", rater="ann", winner=Winner.b, created=1.0)
+    neither = Comparison(pair_id="q", rater="ann", winner=Winner.both_bad, created=1.0)
+    old, new = completion("Yo.", "policy-v1"), completion("Hi.", "policy-v2")
+    found = labels_of([Said(rating, old), Said(choice, old, new), Said(neither, old, new)])
+    assert [(row.a, row.policy, row.b_policy) for row in found] == [
+        ("Yo.", "policy-v1", None),
+        ("Hi!", "", "policy-v1"),
+        ("Yo.", "policy-v1", "policy-v2"),
+        ("Yo.", "policy-v1", None),
+        ("Hi.", "policy-v2", None),
+    ]
+
+
+def test_an_empty_reply_can_be_disliked_and_lose():
     rating = Rating(completion_id="x", rater="ann", rating=Thumb.down, created=1.0, correction="Hi!")
     choice = Comparison(pair_id="p", rater="ann", winner=Winner.b, created=1.0)
     found = labels_of([Said(rating, completion("")), Said(choice, completion(""), completion("Hi."))])

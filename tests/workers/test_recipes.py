@@ -332,12 +332,14 @@ def test_too_few_labels_are_noticed_before_anything_is_sampled(begun):
     assert job.cook().state is State.skipped
 
 
-def test_every_score_config_is_one_that_the_stage_knows(cycle):
+def test_every_score_config_is_one_that_the_stage_knows(cycle, tmp_path):
     cycle.finish(*list(FINISHED)[:4])
     with pytest.raises(StageFailed, match="score-1"):
         cycle.cook()
     given = score.Config.model_validate(cycle.given("05-score-1"))
     assert given.names is None
+    snapshot = tmp_path / "jobs" / cycle.job.id / "01-snapshot"
+    assert (given.prompts, given.holdout) == (snapshot / "prompts.parquet", snapshot / "holdout.parquet")
     assert given.repetition_weight == 0.5
     assert given.so_far
 

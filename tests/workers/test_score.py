@@ -10,7 +10,17 @@ import pytest
 from tests.workers.conftest import run_stage
 from tests.workers.test_train_reward import labels
 from workers.constitution import Principle
-from workers.labels import Sample, Score, read_scores, write_labels, write_samples
+from workers.labels import (
+    Label,
+    Prompt,
+    Sample,
+    Score,
+    read_earlier,
+    read_scores,
+    write_labels,
+    write_prompts,
+    write_samples,
+)
 from workers.reward.style import read_style, write_styles
 from workers.rules import Verdict, rule_scores, write_rules
 from workers.stages import score, train_reward
@@ -166,3 +176,36 @@ def test_replies_of_earlier_jobs_are_scored_beside_in_whole_groups_and_told_apar
     for figure in ("reward_mean", "reward_std", "disagreement"):
         assert metrics[figure] == pytest.approx(alone[figure], abs=1e-4), figure
     assert stage("fewer", score, **common, earlier=earlier, replay=1)["earlier"] == 0, "no part of a group"
+    write_prompts(tmp_path / "prompts.parquet", [Prompt(newest[0].messages, "held-out", True)])
+    held = stage("held", score, **common, earlier=earlier, replay=3, prompts=tmp_path / "prompts.parquet")
+    assert (held["replies"], held["earlier"]) == (3, 0), "all of them answer what is measured on now"
+
+
+def test_what_has_come_to_be_asked_in_the_holdout_is_not_replayed(tmp_path):
+    def asked(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": text}]
+
+    texts = "learnt", "by a held-out prompt", "in a held-out label", "learnt too"
+    earlier = [
+        dataclasses.replace(sample(number, [11, 2]), messages=asked(text))
+        for number, text in enumerate(texts)
+        for _ in range(2)
+    ]
+    write_samples(tmp_path / "earlier.parquet", earlier)
+    prompts = [Prompt(asked("learnt"), "a", False), Prompt(asked("by a held-out prompt"), "b", True)]
+    write_prompts(tmp_path / "prompts.parquet", prompts)
+    write_labels(tmp_path / "holdout.parquet", [Label("thumb", asked("in a held-out label"), "a", None, 1.0)])
+    config = score.Config(
+        base_model="m",
+        reward=tmp_path,
+        samples=tmp_path,
+        prompts=tmp_path / "prompts.parquet",
+        holdout=tmp_path / "holdout.parquet",
+    )
+    found = read_earlier([tmp_path / "earlier.parquet"], 7, 4, score.measured_on(config))
+    assert [(row.prompt_id, row.messages[0]["content"]) for row in found] == [
+        (7, "learnt"),
+        (7, "learnt"),
+        (8, "learnt too"),
+        (8, "learnt too"),
+    ]

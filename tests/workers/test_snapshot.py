@@ -77,6 +77,7 @@ def test_comparisons_ties_and_both_bad(client, gateway, take):
     second = ask(client, "one")
     body = {"chosen": second, "rejected": first, "strength": 0.5, "user": "ann"}
     assert client.post("/v1/comparisons", json=body).status_code == 200
+    gateway.engine.first_replies = ["Neither.", "Nor.", "Dull.", "Rude."]
     pairs = [
         client.post("/v1/pairs", json={"messages": [{"role": "user", "content": text}]}).json()
         for text in ("two", "three")
@@ -86,13 +87,20 @@ def test_comparisons_ties_and_both_bad(client, gateway, take):
         assert (
             client.post("/v1/comparisons", json={"pair_id": pair["id"], "winner": winner}).status_code == 200
         )
-    _, train, holdout, _ = take("s")
-    rows = {(label.messages[0]["content"], label.kind): label for label in train + holdout}
-    decided = rows["one", "comparison"]
+    metrics, train, holdout, _ = take("s")
+    rows = [(label.messages[0]["content"], label.kind, label) for label in train + holdout]
+    (decided,) = [label for text, kind, label in rows if (text, kind) == ("one", "comparison")]
     assert (decided.a if decided.target == 1.0 else decided.b) == "That."
     assert decided.margin == 0.5
-    assert rows["two", "comparison"].target == 0.5
-    assert rows["three", "thumb"].target == 0.0
+    (tie,) = [label for text, kind, label in rows if (text, kind) == ("two", "comparison")]
+    assert (tie.target, {tie.a, tie.b}) == (0.5, {"Neither.", "Nor."})
+    bad = [label for text, kind, label in rows if (text, kind) == ("three", "thumb")]
+    assert sorted((label.a, label.b, label.target) for label in bad) == [
+        ("Dull.", None, 0.0),
+        ("Rude.", None, 0.0),
+    ]
+    assert len(rows) == 4
+    assert metrics["weights"]["repeated"] == 0
 
 
 def test_broken_off_and_unstored_replies_are_never_trained_on(client, gateway, take):

@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from peft import PeftModel
@@ -216,7 +217,8 @@ def test_the_average_of_the_members_scores_at_the_cost_of_one(train, tiny_model)
 @pytest.mark.slow
 def test_what_a_version_is_worth_is_reported(train):
     holdout = labels(24, seed=2)
-    holdout = [Label(**{**vars(row), "policy": f"policy-v{n % 3}"}) for n, row in enumerate(holdout)]
+    names = [f"policy-v{n % 3}" for n in range(24)]
+    holdout = [replace(row, policy=name, b_policy=name) for row, name in zip(holdout, names, strict=True)]
     metrics, folder = train("r", labels(64, seed=1), holdout, policy="policy-v1")
     found = metrics["holdout"]
     assert found["pair_accuracy_interval"][0] < found["pair_accuracy"] <= found["pair_accuracy_interval"][1]

@@ -127,10 +127,11 @@ def _ordered(said: float, first: bool) -> float:
 
 
 def on_policy(labels: Sequence[Label], logits: Floats, policy: str | None) -> dict[str, Any] | None:
-    """`accuracy` on the replies of one policy version (of a comparison: the first's), if one is named."""
+    """`accuracy` on one policy version's own replies, if one is named: of a comparison it wrote both, and a
+    correction is a person's."""
     if policy is None:
         return None
-    own = [label.policy == policy for label in labels]
+    own = [label.policy == policy and (label.kind == "thumb" or label.b_policy == policy) for label in labels]
     mine = [label for label, is_own in zip(labels, own, strict=True) if is_own]
     return {"policy": policy} | accuracy(mine, logits[np.array(own, dtype=bool)])
 

@@ -146,6 +146,7 @@ def _labels(
             rater=f"ai:{verdict.principle}",
             conversation=conversations[row],
             policy=config.policy,
+            b_policy=config.policy,
             time=now,
             source="ai",
             principle=verdict.principle,

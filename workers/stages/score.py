@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.labels import Score, read_earlier, read_samples, write_scores
+from feedback.types import content_hash
+from workers.labels import Score, read_earlier, read_labels, read_prompts, read_samples, write_scores
 from workers.reward.scoring import score_samples, score_so_far
 from workers.rules import beside, combined, read_rules
 from workers.stage import Stage, StageConfig, run
@@ -20,14 +21,17 @@ class Config(StageConfig):
     """`names`: the adapters in `reward` that score; None, or a reward version without them: the members of
     the ensemble. `uncertainty`: λ ≥ 0, how much a reward that the members disagree on is marked down.
     `earlier`: samples of the rounds before, newest first, of which `replay` are scored beside; figures are of
-    the others. `so_far`: also of replies on their way, for the credit of single tokens. `rules`: rule scores
-    of these samples, if a judge gave any. The weights are those of workers.terms."""
+    the others. `prompts`, `holdout`: the snapshot's prompts and held-out labels; what is asked in the holdout
+    is not replayed. `so_far`: also of replies on their way, for the credit of single tokens. `rules`: rule
+    scores of these samples, if a judge gave any. The weights are those of workers.terms."""
 
     base_model: str
     reward: Path
     samples: Path
     earlier: tuple[Path, ...] = ()
     replay: int = 0
+    prompts: Path | None = None
+    holdout: Path | None = None
     names: list[str] | None = None
     uncertainty: float = 0.5
     length_weight: float = 0.0
@@ -40,7 +44,8 @@ class Config(StageConfig):
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
     fresh = len(samples)
-    samples += read_earlier(config.earlier, 1 + max(sample.prompt_id for sample in samples), config.replay)
+    after = 1 + max(sample.prompt_id for sample in samples)
+    samples += read_earlier(config.earlier, after, config.replay, measured_on(config))
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
     names = config.names if _has(config.reward, config.names or []) else None
     given = config.base_model, config.reward, names, samples
@@ -75,6 +80,17 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
         **describe(samples[:fresh], {name: values[:fresh] for name, values in terms.items()}, weights),
         "rules": beside(samples, model, rules),
     }
+
+
+def measured_on(config: Config) -> set[str]:
+    """The hashes of the messages that this job measures on. What an earlier one learnt from may be among
+    them, as somebody may have asked it in a held-out conversation since."""
+    asked = []
+    if config.prompts is not None:
+        asked += [prompt.messages for prompt in read_prompts(config.prompts, holdout=True)]
+    if config.holdout is not None:
+        asked += [label.messages for label in read_labels(config.holdout)]
+    return {content_hash(messages) for messages in asked}
 
 
 def _has(reward: Path, names: list[str]) -> bool:

@@ -116,11 +116,19 @@ def test_without_a_label_nothing_is_known():
 
 
 def test_the_replies_of_one_policy_can_be_looked_at_alone():
-    rows = [pair("x", "y", 1.0, policy="policy-v1"), pair("x", "y", 1.0, policy="policy-v2")]
-    found = on_policy(rows, array(1.0, -1.0), "policy-v1")
+    """Both of a comparison are its own, whichever is first: not a canary's, nor what a person wrote."""
+    sides = [("policy-v1", "policy-v1"), ("policy-v2", "policy-v2"), ("policy-v1", "policy-v2")]
+    sides += [("policy-v2", "policy-v1"), ("", "policy-v1")]
+    rows = [pair("x", "y", 1.0, policy=a, b_policy=b) for a, b in sides]
+    rows += [thumb("x", True, policy="policy-v1"), thumb("x", False, policy="policy-v2")]
+    said = array(1.0, *[-1.0] * 4, 1.0, 1.0)
+    found = on_policy(rows, said, "policy-v1")
     assert found is not None
     assert (found["policy"], found["pair_accuracy"], found["pairs"]) == ("policy-v1", 1.0, 1)
-    assert on_policy(rows, array(1.0, -1.0), None) is None
+    assert found["thumbs"] == 1
+    swapped = [pair("y", "x", 0.0, policy=b, b_policy=a) for a, b in sides]
+    assert on_policy([*swapped, *rows[5:]], said * [*[-1] * 5, 1, 1], "policy-v1") == found
+    assert on_policy(rows, said, None) is None
 
 
 def test_agreement_counts_pairs_that_all_order_alike():

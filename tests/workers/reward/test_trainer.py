@@ -55,6 +55,30 @@ def fit_anew(tiny_model, folder, rows, prepare=lambda model: None, **training):
     return fit(model, rows, features, ThumbScale(), given, folder, texts.tokenizer)
 
 
+def learnt_gap(tiny_model, folder, rows, **training) -> float:
+    """By how much what wins is better to a member that learnt from `rows`, comparisons alone, on average."""
+    trained = []
+    fit_anew(tiny_model, folder, rows, trained.append, epochs=4.0, learning_rate=1e-2, **training)
+    (model,) = trained
+    features = label_features(model, Texts(tiny_model, 64, 64), rows)
+    first, second = (model.score([pair[side] for pair in features], "member-0") for side in (0, 1))
+    return float(((first - second) * torch.tensor([2 * row.target - 1 for row in rows])).mean())
+
+
+def choices(**more) -> list[Label]:
+    return [replace(row, **more) for row in labels(48, seed=1) if row.kind == "comparison"]
+
+
+def seen(rows: list[Label]) -> list[tuple[Features, ...]]:
+    """Looks that tell which of two replies was chosen, as far as chance lets them."""
+    dice = torch.Generator().manual_seed(0)
+
+    def reply(good: float) -> Features:
+        return Features(torch.zeros(3, 1), 2, (torch.randn(len(NAMES), generator=dice) + good).tolist())
+
+    return [(reply(2 * row.target - 1), reply(1 - 2 * row.target)) for row in rows]
+
+
 def test_label_losses_pair_each_comparison_with_its_own_second_reply(tiny_model):
     rows = [labels(4, seed=5)[number] for number in (1, 0, 3, 2)]
     model = RewardModel(tiny_model, 1.0, 2)
@@ -69,6 +93,44 @@ def test_label_losses_pair_each_comparison_with_its_own_second_reply(tiny_model)
     target = torch.tensor([row.target for row in rows])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     torch.testing.assert_close(losses.detach(), expected)
+
+
+def test_by_how_much_one_is_better_is_asked_of_the_loss_in_the_direction_that_won():
+    """m of eq. 2 of arXiv 2307.09288, which a tie has not."""
+    rows = [Label("comparison", [], "x", "y", target, margin=0.75) for target in (1.0, 0.0, 0.5)]
+    features = [(Features(torch.zeros(3, 1), 2), Features(torch.zeros(3, 1), 2)) for _ in rows]
+    batch = label_batch(rows, features) | {"rater": torch.zeros(3, dtype=torch.long)}
+    rewards = torch.tensor([2.0, 2.0, 2.0, 1.0, 1.0, 1.0])
+    losses = label_losses(rewards, batch, Thumbs([""], ThumbScale()), smoothing=0.0)
+    logits, target = torch.tensor([0.25, 1.75, 1.0]), torch.tensor([1.0, 0.0, 0.5])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    torch.testing.assert_close(losses.detach(), expected)
+
+
+def test_what_is_better_by_more_comes_to_lie_further_apart(tiny_model, tmp_path):
+    plain = learnt_gap(tiny_model, tmp_path / "plain", choices())
+    strong = learnt_gap(tiny_model, tmp_path / "strong", choices(margin=1.0))
+    assert strong > plain + 0.3
+    assert plain > 0
+
+
+def test_what_looks_better_by_more_comes_to_look_further_apart():
+    def gap(margin: float) -> float:
+        rows = choices(margin=margin)
+        features = seen(rows)
+        scale = Scale.of([reply.style for replies in features for reply in replies])
+        head = style_head(rows, features, scale, TRAINING, one_of_many=False)
+        first, second = (head([pair[side].style for pair in features]) for side in (0, 1))
+        return float(((first - second) * [2 * row.target - 1 for row in rows]).mean())
+
+    assert gap(1.0) > gap(0.0) + 0.5
+    assert gap(0.0) > 0
+
+
+def test_the_more_raters_are_taken_to_err_the_less_far_apart_replies_come_to_lie(tiny_model, tmp_path):
+    sure = learnt_gap(tiny_model, tmp_path / "sure", choices(), smoothing=0.0)
+    wary = learnt_gap(tiny_model, tmp_path / "wary", choices(), smoothing=0.6)
+    assert 0 < wary < 0.6 * sure
 
 
 def test_batches_are_passes_over_all_labels_of_like_length():
@@ -178,6 +240,11 @@ def test_a_member_that_is_no_number_is_an_error(tiny_model, tmp_path):
 
     with pytest.raises(StageError, match="is not finite after training"):
         fit_anew(tiny_model, tmp_path, labels(8, seed=1), broken, epochs=1.0)
+
+
+def test_a_member_that_training_left_as_it_was_is_an_error(tiny_model, tmp_path):
+    with pytest.raises(StageError, match="no-op"):
+        fit_anew(tiny_model, tmp_path, labels(8, seed=1), epochs=1.0, learning_rate=0.0)
 
 
 def test_thumbs_are_trained_beside_the_adapter(tiny_model, tmp_path):
