@@ -84,10 +84,14 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         await self.on_tick(0)
-        await self._stopped.wait()
+        if not self.should_exit:
+            await self._stopped.wait()
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        """Also while it starts: then it ends as soon as it has."""
+        self.should_exit = True
+        if hasattr(self, "_stopped"):
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -110,10 +114,9 @@ def serving(app: Any, port: int | None = None) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        eventually(lambda: hasattr(server, "_stopped") or not thread.is_alive(), every=0.005)
+        eventually(lambda: hasattr(server, "_stopped") or not thread.is_alive(), 30, every=0.005)
         assert server.started, "the server did not start"
         yield f"http://127.0.0.1:{port}"
     finally:
-        if server.started:
-            server.stop()
+        server.stop()
         thread.join()
