@@ -9,7 +9,7 @@ ClientError
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +117,9 @@ class Client:
     def chat(self, messages: list[Object], **more: object) -> Object:
         return self.post("/v1/chat/completions", {"model": "policy", "messages": messages, **more})
 
-    def stream(self, messages: list[Object], **more: object) -> Iterator[Chunk]:
-        """The pieces of a reply as they come. Raises BrokenOff where it ends before its end."""
+    def stream(self, messages: list[Object], **more: object) -> Generator[Chunk, None, None]:
+        """The pieces of a reply as they come; closed before its end, the service stops it. Raises BrokenOff
+        where it ends before its end."""
         body = {"model": "policy", "messages": messages, **_given(more), "stream": True}
         with (
             _translated(self.url),

@@ -86,8 +86,8 @@ class Dashboard:
     def loudest(self, look: Look) -> Loudest:
         return self._stats.loudest(None if look.since is None else look.window.days())
 
-    def labels(self, look: Look, count: int, after: str | None) -> Page:
-        return self._labels.newest(look.only, look.first, look.window.end, count, after)
+    def labels(self, look: Look, count: int, after: str | None, reason: str | None) -> Page:
+        return self._labels.newest(look.only, look.first, look.window.end, count, after, reason)
 
     def comments(self, look: Look, count: int, after: float | None) -> Page:
         return self._commented(look, list(self._stats.policies()), count, after)

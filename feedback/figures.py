@@ -89,20 +89,23 @@ def matrix(found: Tally) -> Json:
                 side.b += other
                 side.tie += choices.tie
                 side.both_bad += choices.both_bad
-    cells = [
-        {
-            "policy": policy,
-            "against": against,
-            "wins": choices.a,
-            "losses": choices.b,
-            "ties": choices.tie,
-            "both_bad": choices.both_bad,
-            # A tie is half a win, as it is for the strengths.
-            "win_rate": _share(choices.a + choices.tie / 2, choices.a + choices.b + choices.tie),
-        }
-        for (policy, against), choices in sums.items()
-    ]
+    cells = [_cell(policy, against, choices) for (policy, against), choices in sums.items()]
     return {"versions": names, "cells": cells}
+
+
+def _cell(policy: str, against: str, choices: Choices) -> Json:
+    won = choices.a + choices.tie / 2  # a tie is half a win, as it is for the strengths
+    games = choices.a + choices.b + choices.tie
+    return {
+        "policy": policy,
+        "against": against,
+        "wins": choices.a,
+        "losses": choices.b,
+        "ties": choices.tie,
+        "both_bad": choices.both_bad,
+        "win_rate": _share(won, games),
+        "win_interval": wilson(won, games),
+    }
 
 
 def ranking(found: Tally) -> list[Json]:

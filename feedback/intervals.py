@@ -6,10 +6,11 @@ from statistics import NormalDist
 Z = NormalDist().inv_cdf(0.975)
 
 
-def wilson(count: int, of: int) -> tuple[float, float] | None:
+def wilson(count: float, of: int) -> tuple[float, float] | None:
     """The 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212); None of nothing.
 
-    It stays within [0, 1] and does not shrink to nothing where all agree.
+    It stays within [0, 1] and does not shrink to nothing where all agree. Ties that count as half of one make
+    it wider than it need be, never narrower: they vary less than what is all or nothing.
     """
     if of == 0:
         return None

@@ -4,7 +4,7 @@ A page costs the same however much was said, since it looks at MOST_READ events 
 are asked for, as with a rare tag, it is short, and says from where to look on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,18 @@ class Labels:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
 
-    def newest(self, only: Filter, since: float, until: float, count: int, after: str | None = None) -> Page:
-        """At most `count` labels of [since, until) that the filter takes, those said before `after`."""
+    def newest(
+        self,
+        only: Filter,
+        since: float,
+        until: float,
+        count: int,
+        after: str | None = None,
+        reason: str | None = None,
+    ) -> Page:
+        """At most `count` labels of [since, until) that the filter takes, those said before `after`; where a
+        `reason` is given, of those that count under it."""
+        takes = _takes if reason is None else self._given(reason)
         rows: list[Row] = []
         last = ""
         first, newest = places_of(since, until)
@@ -43,7 +53,7 @@ class Labels:
         for _ in range(MOST_READ // CHUNK):
             entries: Any = self._redis.xrevrange(layout.EVENTS, max=before, min=first, count=CHUNK)
             for event, row in self._standing(entries):
-                if not since <= row["created"] < until or not _takes(only, row):
+                if not since <= row["created"] < until or not takes(only, row):
                     continue
                 if len(rows) == count:
                     return Page(rows, last)
@@ -53,6 +63,18 @@ class Labels:
                 return Page(rows, None)
             before = f"({entries[-1][0]}"
         return Page(rows, before.removeprefix("("))
+
+    def _given(self, reason: str) -> Callable[[Filter, Row], bool]:
+        """Whether a filter takes a label that counts under a reason. Those of a decided comparison count for
+        the chosen version alone; words that have no counters of their own are `other`."""
+        other = reason == layout.OTHER
+        counted = {str(word) for word in self._redis.smembers(layout.REASONS)} - {reason} if other else set()
+
+        def takes(only: Filter, row: Row) -> bool:
+            given = not counted.issuperset(row["reasons"]) if other else reason in row["reasons"]
+            return given and _takes(only, row, chosen=True)
+
+        return takes
 
     def _standing(self, entries: list[tuple[str, dict[str, str]]]) -> Iterator[tuple[str, Row]]:
         """What was said by these events and stands as it was said there, each with the event's id."""
@@ -98,9 +120,16 @@ def _where(place: Place, where: str) -> Row:
     return {"policies": {"a": pair["policy_a"], "b": pair["policy_b"]}}
 
 
-def _takes(only: Filter, row: Row) -> bool:
-    policies = [row["policy"]] if row["kind"] == "rating" else row["policies"].values()
-    return only.tag in (None, row["tag"]) and any(only.takes(policy) for policy in policies)
+def _takes(only: Filter, row: Row, chosen: bool = False) -> bool:
+    return only.tag in (None, row["tag"]) and any(only.takes(policy) for policy in _policies(row, chosen))
+
+
+def _policies(row: Row, chosen: bool) -> Iterable[str]:
+    """Whom a label is about: of a comparison both, or the chosen one alone, where one was."""
+    if row["kind"] == "rating":
+        return [row["policy"]]
+    sides: dict[str, str] = row["policies"]
+    return [sides[row["winner"]]] if chosen and row["winner"] in sides else sides.values()
 
 
 def _milliseconds(seconds: float) -> str:

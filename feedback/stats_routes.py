@@ -16,7 +16,7 @@ from feedback.labels import Page
 from feedback.layout import DAY, HOUR
 from feedback.live import Live
 from feedback.stats import Stats
-from feedback.types import Identifier, Source, now
+from feedback.types import Identifier, Reason, Source, now
 
 Viewer = Annotated[Caller, Depends(viewer)]
 Time = Annotated[float | None, Query(ge=0, le=2**40, description="Unix seconds")]
@@ -129,9 +129,11 @@ def _said(router: APIRouter, dashboard: Dashboard) -> None:
     """Labels one by one, the newest first; `next` is the `after` of the next page, if there is one."""
 
     @router.get("/stats/labels")
-    def labels(_: Viewer, look: Looking, limit: Limit = 50, after: Event | None = None) -> dict[str, Any]:
+    def labels(
+        _: Viewer, look: Looking, limit: Limit = 50, after: Event | None = None, reason: Reason | None = None
+    ) -> dict[str, Any]:
         """With a comment or without. A page may be short, or empty, and have a next one all the same."""
-        return _list(look, dashboard.labels(look, limit, after))
+        return _list(look, dashboard.labels(look, limit, after, reason))
 
     @router.get("/stats/comments")
     def comments(_: Viewer, look: Looking, limit: Limit = 50, after: Time = None) -> dict[str, Any]:

@@ -1,31 +1,36 @@
 """`thumbwheel chat`: a conversation in a terminal, with thumbs and blind pairs."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
 
 from deploy.cli.said import REASONS, Lines, ask_why, read_said, tagged
-from deploy.client import Client, ClientError, Object
+from deploy.client import Chunk, Client, ClientError, Object
 
 HELP = f"""\
 /up [#REASON …] [COMMENT]    the last reply was good
 /down [#REASON …] [COMMENT]  the last reply was bad
 /better TEXT                 a better reply (and a thumb down, if it has none)
 /withdraw                    take back what you said of the last reply
+/again                       another reply in place of the last, or one where none has come
 /pair [QUESTION]             two replies to QUESTION, or to the last; you choose
 /new                         start a new conversation
-/quit                        leave (so does Ctrl-D)
+/quit                        leave (so do Ctrl-D, and Ctrl-C twice)
+Ctrl-C                       stop a reply; what has come of it stays
 Reasons for up: {tagged(REASONS["up"])}
 Reasons for down: {tagged(REASONS["down"])}"""
 NOTHING = "There is no reply to rate yet."
+LEAVING = "Ctrl-C once more leaves, as /quit and Ctrl-D do. While a reply comes it stops it."
 CHOICES = {"a": "a", "b": "b", "t": "tie", "n": "both_bad"}
 
 
 @dataclass
 class Talk:
-    """One conversation: its messages so far, the last reply's id, if it can be rated, and how it was."""
+    """One conversation: its messages so far, the last reply's id, if it can be rated, and how it was;
+    and the messages that were sent last."""
 
     client: Client
     console: Console
@@ -34,21 +39,19 @@ class Talk:
     messages: list[Object] = field(default_factory=list)
     last: str | None = None
     rating: Object = field(default_factory=dict)
+    asked: list[Object] = field(default_factory=list)
 
     def ask(self, question: str) -> None:
-        """Send a turn, print the reply as it comes, keep both. Raises ClientError, and then keeps neither."""
-        asked = [*self.messages, {"role": "user", "content": question}]
-        parts, completion_id, model = [], None, ""
-        try:
-            for chunk in self.client.stream(asked, user=self.user, **self.options):
-                completion_id, model = chunk.id, chunk.model
-                parts.append(chunk.text)
-                self._print(chunk.text, end="")
-        finally:
-            self._print("")
-        self.messages = [*asked, {"role": "assistant", "content": "".join(parts)}]
-        self.last, self.rating = completion_id, {}
-        self.console.print(f"[dim]{model}  {completion_id}[/dim]", soft_wrap=True)
+        """Send a turn, print the reply as it comes, keep both. Raises ClientError, and then keeps neither;
+        KeyboardInterrupt, and then keeps what has come, if any has."""
+        self._ask([*self.messages, {"role": "user", "content": question}])
+
+    def again(self) -> None:
+        """Another reply to what was asked last, in place of the one it has, if any. Raises as `ask` does."""
+        if self.asked:
+            self._ask(self.asked)
+        else:
+            self._print("There is nothing to answer again. Say something first.")
 
     def rate(self, thumb: str, said: str) -> None:
         """The same thumb once more adds to what was said; the other one begins anew. Raises UnknownReason."""
@@ -75,10 +78,11 @@ class Talk:
 
     def pair(self, question: str, lines: Lines) -> None:
         """Ask for two blind replies; what was chosen becomes the conversation's next turn."""
-        asked = self._asked_for_pair(question)
-        if not asked:
+        if not question and not self.asked:
             self._print("Ask something first, or give the question: /pair QUESTION")
             return
+        asked = [*self.messages, {"role": "user", "content": question}] if question else self.asked
+        self.asked = asked
         pair = self.client.post("/v1/pairs", {"messages": asked, "user": self.user, **self.options})
         replies = {side: str(pair[side]["message"]["content"]) for side in ("a", "b")}
         for side, text in replies.items():
@@ -95,7 +99,7 @@ class Talk:
         self.last, self.rating = answer[kept]["completion_id"], {}
 
     def new(self) -> None:
-        self.messages, self.last, self.rating = [], None, {}
+        self.messages, self.last, self.rating, self.asked = [], None, {}, []
         self._print("A new conversation.")
 
     def _rate(self, rating: Object) -> None:
@@ -110,10 +114,33 @@ class Talk:
             thanks += f" Reasons: {', '.join(reasons)}."
         self._print(thanks + (" With a better reply." if answer["correction"] else ""))
 
-    def _asked_for_pair(self, question: str) -> list[Object]:
-        if question:
-            return [*self.messages, {"role": "user", "content": question}]
-        return self.messages[:-1]
+    def _ask(self, asked: list[Object]) -> None:
+        self.asked = asked
+        parts: list[Chunk] = []
+        try:
+            with closing(self.client.stream(asked, user=self.user, **self.options)) as chunks:
+                for chunk in chunks:
+                    parts.append(chunk)
+                    self._print(chunk.text, end="")
+        except KeyboardInterrupt:
+            self._print("")
+            self._keep(asked, parts, stopped=True)
+            raise
+        except ClientError:
+            self._print("")
+            raise
+        self._print("")
+        self._keep(asked, parts)
+
+    def _keep(self, asked: list[Object], parts: list[Chunk], stopped: bool = False) -> None:
+        """What has come is the conversation's next turn, but not a reply that was stopped before it began."""
+        text = "".join(chunk.text for chunk in parts)
+        if not parts or (stopped and not text):
+            return
+        end, how = parts[-1], "  stopped" if stopped else ""
+        self.messages = [*asked, {"role": "assistant", "content": text}]
+        self.last, self.rating = end.id, {}
+        self.console.print(f"[dim]{end.model}  {end.id}{how}[/dim]", soft_wrap=True)
 
     def _print(self, text: str, end: str = "\n") -> None:
         self.console.print(text, end=end, markup=False, soft_wrap=True)
@@ -123,12 +150,21 @@ def converse(talk: Talk, read: Callable[[str], str] = input) -> None:
     """Read lines and act on them until /quit or the end of input. What the service refuses is said."""
     lines = Lines(read)
     talk.console.print("[dim]Say something; /help lists what else there is.[/dim]")
+    leaving = False
     while True:
         try:
             line = lines.ask("you> ")
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             talk.console.print()
             return
+        except KeyboardInterrupt:  # at once after the end of a reply that it was to stop, too
+            talk.console.print()
+            if leaving:
+                return
+            talk.console.print(f"[dim]{LEAVING}[/dim]", soft_wrap=True)
+            leaving = True
+            continue
+        leaving = False
         if line == "/quit":
             return
         if line:
@@ -142,6 +178,7 @@ def _act(talk: Talk, line: str, lines: Lines) -> None:
         "/down": lambda: talk.rate("down", rest.strip()),
         "/better": lambda: talk.better(rest.strip()),
         "/withdraw": talk.withdraw,
+        "/again": talk.again,
         "/pair": lambda: talk.pair(rest.strip(), lines),
         "/new": talk.new,
         "/help": lambda: talk.console.print(HELP, markup=False),

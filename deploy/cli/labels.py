@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from deploy.cli.filters import Days, Source, Tag, Versions, query_of
+from deploy.cli.filters import Days, Query, Since, Source, Tag, Until, Versions, query_of
 from deploy.cli.session import AsJson, Limit, Session
 from deploy.cli.show import Screen
 from deploy.cli.table import show_table
@@ -22,14 +22,23 @@ def labels(
     limit: Limit = 20,
     versions: Versions = None,
     days: Days = None,
+    since: Since = None,
+    until: Until = None,
     tag: Tag = None,
     source: Source = None,
+    reason: Annotated[str | None, typer.Option(help="Only those that tick it, such as `too long`.")] = None,
+    comments: Annotated[bool, typer.Option("--comments", help="Only those with a comment.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """The newest labels, with a comment or without."""
     session: Session = ctx.obj
+    query = query_of(versions, days, since, until, tag, source)
+    if reason is not None:
+        if comments:
+            raise typer.BadParameter("Comments are not looked through for one.", param_hint="--reason")
+        query["reason"] = reason
     with session.connect() as client:
-        found = newest(client, limit, query_of(versions, days, tag, source))
+        found = newest(client, limit, query, "comments" if comments else "labels")
     if as_json:
         session.screen.json(found)
         return
@@ -72,12 +81,13 @@ def conversation(
         _show_pair(screen, found)
 
 
-def newest(client: Client, limit: int, query: dict[str, str | int]) -> list[Object]:
-    """`limit` labels at the most. A page may be short, or empty, and have a next one all the same."""
+def newest(client: Client, limit: int, query: Query, which: str) -> list[Object]:
+    """`limit` labels at the most, or comments. A page may be short, or empty, and have a next one all the
+    same."""
     found: list[Object] = []
     after: dict[str, str] = {}
     while True:
-        page = client.get("/v1/stats/labels", limit=min(PAGE, limit - len(found)), **query, **after)
+        page = client.get(f"/v1/stats/{which}", limit=min(PAGE, limit - len(found)), **query, **after)
         found += page["data"]
         if page["next"] is None or len(found) >= limit:
             return found

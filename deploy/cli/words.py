@@ -17,12 +17,12 @@ def many(count: int, one: str, more: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
-def interval(value: float | None, bounds: Iterable[float] | None) -> str | None:
+def interval(value: float | None, bounds: Iterable[float] | None, digits: int = 0) -> str | None:
     """A share with its interval: `62% [51%, 72%]`."""
     if value is None:
         return None
-    low_high = ", ".join(f"{bound:.0%}" for bound in bounds or ())
-    return f"{value:.0%} [{low_high}]" if low_high else f"{value:.0%}"
+    low_high = ", ".join(f"{bound:.{digits}%}" for bound in bounds or ())
+    return f"{value:.{digits}%} [{low_high}]" if low_high else f"{value:.{digits}%}"
 
 
 def ago(when: float | None) -> str | None:
@@ -46,6 +46,11 @@ def span(seconds: float) -> str:
 
 def stamp(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+
+
+def day(when: float) -> str:
+    """The UTC day, as counters have it."""
+    return time.strftime("%Y-%m-%d", time.gmtime(when))
 
 
 def duration(started: float | None, finished: float | None) -> str | None:

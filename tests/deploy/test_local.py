@@ -118,6 +118,7 @@ def test_a_start_replaces_a_revoked_operator_key_but_not_one_that_was_given(home
     assert statuses == [401, 200, 200]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_front_of_it_stops_everything(home: Home) -> None:
     command = [sys.executable, "-P", "-m", "deploy.local", "up"]
     environment = os.environ | home.variables
@@ -154,6 +155,7 @@ def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
     assert not (home.folder / "valkey").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_start_is_shown_with_its_log_and_the_others_are_stopped(home: Home) -> None:
     failed = home.local("up", "--detach", THUMBWHEEL_BROKER_URL="pigeon://there")
     assert failed.returncode == 1
@@ -193,6 +195,7 @@ def test_a_home_that_is_no_folder_is_said_in_a_sentence(home: Home, arguments: l
     home.folder.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_a_start_in_the_background_stops_that_start(home: Home, number: signal.Signals) -> None:
     command = [sys.executable, "-P", "-m", "deploy.local", "up", "--detach"]
@@ -227,6 +230,7 @@ def test_wrong_settings_are_refused_in_a_sentence(
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.slow
 def test_facts_are_json_for_scripts(home: Home) -> None:
     assert home.local("up", "--detach").returncode == 0
     facts = json.loads((home.folder / "run" / "thumbwheel.json").read_text())

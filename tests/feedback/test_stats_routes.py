@@ -14,8 +14,9 @@ from feedback.caller import Role
 from feedback.export import BOM
 from feedback.filters import MOST_DAYS, MOST_HOURS, Window
 from feedback.formats import parse
+from feedback.intervals import wilson
 from feedback.labels import CHUNK, MOST_READ
-from feedback.layout import DAY, HOUR
+from feedback.layout import DAY, HOUR, MOST_REASONS, REASONS
 from tests.conftest import Gateway, chat
 from tests.crowd import VERSIONS, Crowd
 from tests.servers import eventually
@@ -129,6 +130,9 @@ def test_a_matrix_has_each_pair_from_both_sides(client):
         mirrored = cells[against, policy]
         assert (cell["wins"], cell["ties"]) == (mirrored["losses"], mirrored["ties"])
         assert cell["win_rate"] + mirrored["win_rate"] == pytest.approx(1)
+        games = cell["wins"] + cell["losses"] + cell["ties"]
+        assert cell["win_interval"] == pytest.approx(wilson(cell["win_rate"] * games, games))
+        assert cell["win_interval"][0] < cell["win_rate"] < cell["win_interval"][1]
     strengths = look(client)["strengths"]
     assert strengths[0]["policy"] == "policy-v3"
     assert all(row["interval"][0] <= row["value"] <= row["interval"][1] for row in strengths)
@@ -187,6 +191,40 @@ def test_what_is_listed_takes_the_filters(client, path):
             assert len(expected) == look(client, **filters)["totals"]["labels"]
 
 
+@pytest.mark.parametrize("filters", [{"versions": "policy-v1"}, {"versions": "policy-v3", "tag": "writing"}])
+def test_a_reason_leads_to_the_labels_that_it_counts(client, filters):
+    reasons = look(client, "reasons", **filters)["data"]
+    assert {"Accurate", "Wrong"} <= {row["reason"] for row in reasons}
+    assert any(row.get("chosen") and row.get("up") for row in reasons)
+    everything = paged(client, "labels", limit=50, **filters)
+    for row in reasons:
+        labels = paged(client, "labels", limit=7, reason=row["reason"], **filters)
+        assert len(labels) == row["total"]
+        assert all(row["reason"] in label["reasons"] for label in labels)
+        assert [label for label in everything if label in labels] == labels
+
+
+def test_reasons_that_came_too_late_to_be_counted_by_name_are_listed_as_other(redis: Redis, gateway: Gateway):
+    redis.sadd(REASONS, "early", *map(str, range(MOST_REASONS - 1)))
+    with gateway.client() as client:
+        for reasons in (["late", "early"], ["later"], ["early"], []):
+            body = {"completion_id": chat(client)["id"], "rating": "down", "reasons": reasons}
+            assert client.post("/v1/feedback", json=body).status_code == 200
+        counted = {row["reason"]: row["total"] for row in look(client, "reasons")["data"]}
+        assert counted == {"early": 2, "other": 2}
+        listed = {
+            reason: [row["reasons"] for row in look(client, "labels", reason=reason)["data"]]
+            for reason in counted
+        }
+    assert listed == {"early": [["early"], ["late", "early"]], "other": [["later"], ["late", "early"]]}
+
+
+@pytest.mark.parametrize("reason", ["", "r" * 101])
+def test_a_reason_that_cannot_be_is_refused(client, reason):
+    answer = client.get("/v1/stats/labels", params={"reason": reason})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "reason")
+
+
 def policies_of(row: dict) -> set[str]:
     return {row["policy"]} if row["kind"] == "rating" else set(row["policies"].values())
 
@@ -223,16 +261,17 @@ def test_a_label_is_listed_as_it_stands(client, filled):
     assert mine() == []
 
 
-def test_a_page_of_labels_reads_so_many_events_at_most(redis: Redis, gateway: Gateway):
+@pytest.mark.parametrize("filters", [{"tag": "none has this"}, {"reason": "none has this"}])
+def test_a_page_of_labels_reads_so_many_events_at_most(redis: Redis, gateway: Gateway, filters):
     end = time.time() - 60
     Crowd(end - DAY, end, 1500).speak(redis)
     with gateway.client() as client:
         redis.config_resetstat()
-        found = look(client, "labels", tag="none has this")
+        found = look(client, "labels", **filters)
         asked = redis.info("commandstats")
         assert (found["data"], asked["cmdstat_xrevrange"]["calls"]) == ([], MOST_READ // CHUNK)
         assert asked["cmdstat_hget"]["calls"] <= MOST_READ
-        found = look(client, "labels", tag="none has this", after=found["next"])
+        found = look(client, "labels", **filters, after=found["next"])
         assert (found["data"], found["next"]) == ([], None), "there are fewer than two such pages"
 
 

@@ -294,6 +294,7 @@ def test_no_effect_is_seldom_promoted_or_aborted_though_it_is_looked_at_after_ev
     assert naive / CANARIES > WRONG
 
 
+@pytest.mark.slow
 def test_twenty_points_are_mostly_found() -> None:
     dice = random.Random(13)
     found = 0

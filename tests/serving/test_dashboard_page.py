@@ -89,12 +89,34 @@ def test_all_figures_are_there_and_charts_have_their_words(page):
 
 def test_tiles_say_what_they_are_of(page):
     expect(tile(page, "Response rate")).to_contain_text(re.compile(r"95\s%: \d+\.\d to \d+\.\d\s%"))
+    expect(tile(page, "Ties")).to_contain_text(re.compile(r"both bad: \d+\s%, 95\s%: \d+ to \d+\s%"))
     loudest = tile(page, "Loudest ten")
     expect(loudest).to_contain_text(
         re.compile(r"of [\d,]+ labels by people\s*all versions and tags, by whole days")
     )
     choice(page, "Time").select_option("all")
     expect(loudest).to_contain_text("all versions and tags, all time")
+
+
+def test_who_beats_whom_stands_with_its_interval(page, filled):
+    with filled.client() as client:
+        cells = client.get("/v1/stats/dashboard").json()["matrix"]["cells"]
+    cell = next(cell for cell in cells if (cell["policy"], cell["against"]) == ("policy-v3", "policy-v2"))
+    choice(page, "Time").select_option("all")
+    low, high = (f"{100 * end:.0f}" for end in cell["win_interval"])
+    interval = rf"\(95\s%: {low} to {high}\s%\)"
+    chart = page.locator("#matrix .chart")
+    expect(chart).to_have_attribute(
+        "aria-label", re.compile(rf"policy-v3 beats policy-v2 in \d+\s% {interval}")
+    )
+    page.locator("#matrix .heatmap-label text").first.scroll_into_view_if_needed()
+    hovered = page.locator("#matrix .heatmap-label text", has_text=f"{100 * cell['win_rate']:.0f}").first
+    box = hovered.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#matrix .hoverlayer")).to_have_text(re.compile(rf"\d+% {interval}"))
+    page.locator("#matrix summary").click()
+    row = page.locator("#matrix tbody tr", has_text=re.compile(r"^policy-v3policy-v2"))
+    expect(row.locator("td").last).to_have_text(re.compile(rf"^{low} to {high}\s%$"))
 
 
 def rewarded(gateway: Gateway, **holdout: object) -> None:
@@ -331,6 +353,83 @@ def test_older_labels_are_listed_at_a_press_and_stay_as_new_ones_come(page, fill
         older.click()
         expect(rows).to_have_count(min(shown, tagged))
     expect(older).to_be_hidden()
+
+
+def test_a_version_leads_to_its_labels_by_keys_alone(page, filled):
+    page.locator("#approval summary").click()
+    version = page.locator("#approval").get_by_role("button", name="policy-v1")
+    version.focus()
+    with filled.client() as client:
+        rate(client, "while it has the focus")
+    expect(page.locator("#comments")).to_contain_text("while it has the focus")
+    expect(version).to_be_focused()
+    page.keyboard.press("Enter")
+    labels = page.get_by_role("region", name="The newest labels")
+    expect(labels).to_be_focused()
+    expect(labels).to_be_in_viewport()
+    expect(labels).to_have_accessible_description("Only those of policy-v1")
+    expect(choice_of_list(page, "All labels")).to_be_checked()
+    rows = page.locator("#comments li")
+    expect(rows).to_have_count(30)
+    for row in rows.all():
+        expect(row.locator(".tag", has_text="policy-v1")).to_have_count(1)
+    assert page.url == f"{filled.url}/dashboard"
+    expect(page.locator("#approval tbody tr")).not_to_have_count(1)
+    choice_of_list(page, "Comments").check(force=True)
+    expect(page.get_by_text("Only those of policy-v1")).to_be_visible()
+    expect(rows.first).to_contain_text("policy-v1")
+    page.get_by_role("button", name="Show all").press("Enter")
+    expect(rows.first).to_contain_text("policy-v0")
+    expect(page.get_by_text("Only those of")).to_be_hidden()
+    expect(labels).to_be_focused()
+
+
+def choice_of_list(page: Page, name: str) -> Locator:
+    return page.locator("#newest").get_by_role("radio", name=name)
+
+
+def test_a_reason_leads_to_its_labels_until_something_else_is_looked_at(page, filled):
+    reason = page.locator("#reasons").get_by_role("button", name="Too long")
+    reason.focus()
+    with filled.client() as client:
+        rate(client, "while it has the focus, too")
+    expect(page.locator("#comments")).to_contain_text("while it has the focus, too")
+    expect(reason).to_be_focused()
+    page.keyboard.press("Enter")
+    labels = page.get_by_role("region", name="The newest labels")
+    expect(labels).to_be_focused()
+    expect(labels).to_have_accessible_description("Only those with the reason Too long")
+    rows = page.locator("#comments li")
+    expect(rows.first).to_contain_text("Too long")
+    with filled.client() as client:
+        found = client.get("/v1/stats/labels", params={"reason": "Too long", "limit": 200}).json()["data"]
+    expect(rows).to_have_count(min(30, len(found)))
+    expect(rows.filter(has_text="Too long")).to_have_count(min(30, len(found)))
+    rows.first.get_by_role("button", name="Open the conversation").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".labels")).to_contain_text("Too long")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    assert violations(page) == []
+    choice_of_list(page, "Comments").check(force=True)
+    expect(page.get_by_text("Only those with")).to_be_hidden()
+    reason.press("Enter")
+    expect(page.get_by_text("Only those with the reason Too long")).to_be_visible()
+    choice(page, "Tag").select_option("writing")
+    expect(page.get_by_text("Only those with")).to_be_hidden()
+    expect(rows.first).to_contain_text("writing")
+
+
+def test_a_reason_of_one_long_word_leaves_a_phone_as_wide_as_it_is(chromium, gateway):
+    reason = "r" * 100
+    with gateway.client() as client:
+        rate(client, reason)
+    with signed_in(chromium, gateway, viewport=NARROW) as page:
+        opened(page, gateway)
+        page.locator("#reasons").get_by_role("button", name=reason).click()
+        expect(page.get_by_text(f"Only those with the reason {reason}")).to_be_visible()
+        expect(page.locator("#comments li")).to_have_count(1)
+        assert overflow(page) == 0
 
 
 def test_a_selection_without_a_comment_says_so(page, filled):

@@ -125,9 +125,13 @@ def test_a_canary_is_begun_shows_its_evidence_gets_more_and_is_aborted(page, liv
     expect(page.locator("#evidence")).to_contain_text("Nothing was measured yet")
     expect(node(page, "policy-v2")).to_contain_text(re.compile(r"canary 20\s%"))
 
-    note(lively, found(0.68, 40))
     evidence = page.locator("#evidence")
+    likely = evidence.get_by_text("likely that its approval is higher; shown, never decided on")
+    note(lively, found(0.62, 40))
+    expect(likely).to_have_text(re.compile(rf"^{100 * found(0.62, 40).probability:.0f}\s% likely"))
+    note(lively, found(0.68, 40))
     expect(evidence).to_contain_text("Its lead is")
+    expect(likely).to_have_text(re.compile(r"^over 99\s% likely"))
     expect(evidence.get_by_role("meter", name="better")).to_have_attribute(
         "aria-valuetext", re.compile(" of 20$")
     )
@@ -195,6 +199,7 @@ def test_rules_are_changed_with_a_reason_and_only_what_differs(page, lively):
     page.get_by_label("Hours until it is undecided").fill("36")
     confirm(page, "Change the rules", "release week")
     expect(page.locator("#rules")).to_contain_text("ask_first")
+    expect(page.locator("#rules")).to_contain_text("before its canary, and again where raters find it better")
     expect(page.locator("#rules")).to_contain_text("after 1 day 12 hours it waits for an operator")
     with lively.client() as client:
         [last] = client.get("/v1/audit", params={"limit": 1}).json()["data"]

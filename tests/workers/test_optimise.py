@@ -721,6 +721,7 @@ def test_peoples_pairs_are_enough_where_all_rewards_are_the_same(run, scored, ra
     assert (metrics["pairs"], metrics["people"]) == (0, 8)
 
 
+@pytest.mark.slow
 def test_kto_leaves_no_thumb_out_where_batches_do_not_divide(run, scored, tmp_path):
     rows = [
         Label("thumb", HI, "good" if n else "bad", None, float(n > 0), conversation="c1") for n in range(9)
@@ -767,8 +768,14 @@ def kto_loss(rows, log_ratios: list[torch.Tensor]) -> torch.Tensor:
     ("method", "texts", "references", "loss"),
     [
         ("online_dpo", ("chosen_ids", "rejected_ids"), ("ref_chosen_logps", "ref_rejected_logps"), dpo_loss),
-        ("dpo", ("chosen_ids", "rejected_ids"), ("ref_chosen_logps", "ref_rejected_logps"), dpo_loss),
-        ("kto", ("completion_ids", "KL_completion_ids"), ("ref_logps", "ref_KL_logps"), kto_loss),
+        pytest.param(
+            *("dpo", ("chosen_ids", "rejected_ids"), ("ref_chosen_logps", "ref_rejected_logps"), dpo_loss),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("kto", ("completion_ids", "KL_completion_ids"), ("ref_logps", "ref_KL_logps"), kto_loss),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["online_dpo", "dpo", "kto"],
 )
@@ -845,6 +852,7 @@ def test_equal_rewards_are_nothing_to_learn_from_and_leave_the_policy_as_it_is(
     assert json.loads((folder / "probe.json").read_text()), "a later round goes on with what there is"
 
 
+@pytest.mark.slow
 def test_prompts_that_earlier_jobs_gave_fewer_replies_are_dropped_and_counted(run, scored, tmp_path):
     """Of eight prompts three are of this round, with two replies each; three had four and two had one."""
     rows = [
@@ -896,6 +904,7 @@ def test_tokens_that_have_become_far_likelier_teach_nothing_be_they_good_or_bad(
         run("o", method, tmp_path / "scores.parquet", beta=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_replies_that_ended_at_once_are_learnt_from_on_either_side(method, run, scored, tmp_path):
     """Beside them some are said well of, so that they are learnt by heart too."""

@@ -1,9 +1,7 @@
 // The dashboard's figures at a glance.
 
 import { el } from "./dom.js";
-import { between, count, many, NONE, share } from "./board-words.js";
-
-const SURE = "95 %: ";
+import { count, many, NONE, share, sure } from "./board-words.js";
 
 export function showCards(parent, { since, totals, sides, raters, rewards }) {
   const live = rewards.data.find((reward) => reward.reward === rewards.live) ?? rewards.data.at(-1);
@@ -12,14 +10,15 @@ export function showCards(parent, { since, totals, sides, raters, rewards }) {
     card("Approval", share(totals.approval), sure(totals.approval_interval), many(totals.up + totals.down, "thumb")),
     card("Response rate", share(totals.response_rate, 1), sure(totals.response_interval, 1), `${count(totals.rated)} of ${many(totals.completions, "reply", "replies")}`),
     card("Labels", count(totals.labels), `${many(totals.up + totals.down, "thumb")}, ${many(totals.comparisons, "choice")}`),
-    card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `and both bad: ${share(totals.both_bad_share)}, of ${many(totals.comparisons, "choice")}` : "no choices"),
+    card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `of ${many(totals.comparisons, "choice")}` : "no choices", bothBad(totals)),
     card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
     card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")} by people`, `all versions and tags, ${since === null ? "all time" : "by whole days"}`),
     card("Reward model", share(live?.pair_accuracy), ...agreement(live), thumbs(live)),
   );
 }
 
-const sure = (interval, digits) => (interval ? SURE + between(interval, digits) : null);
+const bothBad = ({ both_bad_share: part, both_bad_interval: interval }) =>
+  interval ? `both bad: ${share(part)}, ${sure(interval)}` : null;
 
 function agreement(reward) {
   if (!reward) return ["none yet"];

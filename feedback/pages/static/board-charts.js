@@ -1,13 +1,15 @@
 // The dashboard's charts, drawn by Plotly in the theme's colours, each with its numbers as a table beside it.
 
-import { colour, el, find, moment, set } from "./dom.js";
-import { between, count, many, NONE, share } from "./board-words.js";
+import { leading } from "./board-labels.js";
+import { colour, el, find, moment, replace, set } from "./dom.js";
+import { between, count, many, NONE, share, sure } from "./board-words.js";
 
 let drawn = null;
 
-export function drawCharts(figures) {
-  drawn = figures;
-  approval(figures);
+// `lead` shows the labels that a figure counts.
+export function drawCharts(figures, lead) {
+  drawn = [figures, lead];
+  approval(figures, lead);
   volume(figures);
   matrix(figures);
   strengths(figures);
@@ -16,10 +18,10 @@ export function drawCharts(figures) {
 
 // In other colours, after the theme has changed.
 export function redraw() {
-  if (drawn) drawCharts(drawn);
+  if (drawn) drawCharts(...drawn);
 }
 
-function approval({ policies }) {
+function approval({ policies }, lead) {
   const rows = policies.filter((row) => row.completions || row.up + row.down);
   const bars = (name, value, interval, fill) => ({
     type: "bar",
@@ -36,7 +38,7 @@ function approval({ policies }) {
     layout: { barmode: "group", bargap: 0.35, yaxis: { tickformat: ".0%", range: [0, 1] }, xaxis: { type: "category" } },
     says: rows.map((row) => `${row.policy}: approval ${share(row.approval)}, response rate ${share(row.response_rate)}`).join("; "),
     head: ["Version", "Approval", "95 %", "Thumbs", "Response", "95 %", "Replies"],
-    rows: rows.map((row) => [row.policy, share(row.approval, 1), between(row.approval_interval), count(row.up + row.down), share(row.response_rate, 1), between(row.response_interval), count(row.completions)]),
+    rows: rows.map((row) => [leading({ version: row.policy }, row.policy, lead), share(row.approval, 1), between(row.approval_interval), count(row.up + row.down), share(row.response_rate, 1), between(row.response_interval), count(row.completions)]),
   });
 }
 
@@ -125,15 +127,18 @@ function matrix({ matrix: { versions, cells } }) {
         xgap: 2,
         ygap: 2,
         hoverongaps: false,
-        hovertemplate: "%{y} against %{x}: %{z:.0%}<extra></extra>",
+        customdata: grid((cell) => surely(cell?.win_interval)),
+        hovertemplate: "%{y} against %{x}: %{z:.0%}%{customdata}<extra></extra>",
       },
     ],
     layout: { xaxis: { type: "category", side: "bottom", showgrid: false }, yaxis: { type: "category", autorange: "reversed", showgrid: false } },
-    says: cells.filter((cell) => cell.win_rate > 0.5).map((cell) => `${cell.policy} beats ${cell.against} in ${share(cell.win_rate)}`).join("; "),
-    head: ["Version", "Against", "Wins", "Losses", "Ties", "Both bad", "Win rate"],
-    rows: cells.map((cell) => [cell.policy, cell.against, count(cell.wins), count(cell.losses), count(cell.ties), count(cell.both_bad), share(cell.win_rate, 1)]),
+    says: cells.filter((cell) => cell.win_rate > 0.5).map((cell) => `${cell.policy} beats ${cell.against} in ${share(cell.win_rate)}${surely(cell.win_interval)}`).join("; "),
+    head: ["Version", "Against", "Wins", "Losses", "Ties", "Both bad", "Win rate", "95 %"],
+    rows: cells.map((cell) => [cell.policy, cell.against, count(cell.wins), count(cell.losses), count(cell.ties), count(cell.both_bad), share(cell.win_rate, 1), between(cell.win_interval)]),
   });
 }
+
+const surely = (interval) => (interval ? ` (${sure(interval)})` : "");
 
 function strengths({ strengths: found }) {
   const rows = [...found].reverse();
@@ -195,7 +200,7 @@ function draw(id, { empty, traces, layout, says, head, rows }) {
   if (empty) return;
   window.Plotly.react(chart, traces, dressed(layout), { displayModeBar: false, responsive: true, showTips: false });
   set(chart, { "aria-label": `${find("h2", panel).textContent}. ${says}` });
-  find("details .scroll", panel).replaceChildren(table(head, rows));
+  replace(find("details .scroll", panel), table(head, rows));
 }
 
 function table(head, rows) {

@@ -1,5 +1,5 @@
-// The newest labels, those with a comment or all of them: each leads down to its conversation. What people
-// wrote goes in as text.
+// The newest labels, those with a comment or all of them: each leads down to its conversation, and figures lead to
+// those that they count. What people wrote goes in as text.
 
 import { get } from "./api.js";
 import { button, el, find, moment, set, today } from "./dom.js";
@@ -12,12 +12,16 @@ export class LabelList {
   // `query`: the filters as the server takes them. `again`: looks at what is selected by now.
   constructor(panel, query, again) {
     this.query = query;
+    this.again = again;
+    this.panel = panel;
     this.parent = find("#comments", panel);
     this.older = find("#older-labels", panel);
     this.form = find("form", panel);
-    this.form.addEventListener("change", () => {
-      this.clear();
-      again();
+    // Comments are not looked through for a reason.
+    this.form.addEventListener("change", () => this.#look({ version: this.only.version }));
+    find("#widen", panel).addEventListener("click", () => {
+      this.#look({});
+      this.#enter();
     });
     this.older.addEventListener("click", () => this.#more());
     this.items = new Map(); // what a row says → its element
@@ -26,7 +30,16 @@ export class LabelList {
 
   // Before something else is looked at.
   clear() {
+    this.#only({});
     this.#begin([], null);
+  }
+
+  // Goes there, and lists those of a `version`, or with a `reason`, alone; until the filters change.
+  narrow(only) {
+    this.form.which.value = "labels";
+    this.#look(only);
+    this.#enter();
+    this.panel.scrollIntoView();
   }
 
   // The first page of what is selected.
@@ -40,6 +53,24 @@ export class LabelList {
     if (joint < 0) this.#begin(data, next);
     else this.rows = [...data, ...without(data, this.rows.slice(joint + 1))];
     this.#draw();
+  }
+
+  #look(only) {
+    this.clear();
+    this.#only(only);
+    this.again();
+  }
+
+  #only(only) {
+    this.only = only;
+    const { version, reason } = only;
+    const says = version ? [`Only those of ${version}`] : reason ? ["Only those with the reason ", el("bdi", {}, reason)] : [];
+    find("#only", this.panel).replaceChildren(...says);
+    find(".narrowed", this.panel).hidden = says.length === 0;
+  }
+
+  #enter() {
+    find(".all", this.panel).focus({ preventScroll: true });
   }
 
   #begin(rows, next) {
@@ -74,8 +105,12 @@ export class LabelList {
   }
 
   #path(after = null) {
-    const page = after === null ? "" : `after=${encodeURIComponent(after)}&`;
-    return `/v1/stats/${this.#words}?limit=${PAGE}&${page}${this.query()}`;
+    const query = new URLSearchParams(this.query());
+    const { version, reason } = this.only;
+    if (version) query.set("versions", version);
+    if (reason) query.set("reason", reason);
+    if (after !== null) query.set("after", after);
+    return `/v1/stats/${this.#words}?limit=${PAGE}&${query}`;
   }
 
   #draw() {
@@ -110,6 +145,10 @@ export class LabelList {
     }
   }
 }
+
+// The name of a figure, as the way to the labels that it counts: `only` of a version, or with a reason.
+export const leading = (only, name, lead) =>
+  button({ class: "leading", title: "Show its labels", "data-focus": Object.entries(only).flat().join(" "), onclick: () => lead(only) }, name);
 
 const nameOf = (row) => `${row.kind} ${row.completion_id ?? row.pair_id} ${row.rater}`;
 const same = (row, other) => other !== undefined && nameOf(row) === nameOf(other) && row.created === other.created;

@@ -1,11 +1,13 @@
 // Reasons and raters of the dashboard. What people wrote goes in as text.
 
-import { el } from "./dom.js";
+import { leading } from "./board-labels.js";
+import { el, replace } from "./dom.js";
 import { count, many, share } from "./board-words.js";
 
 const MOST_REASONS = 12;
 
-export function showReasons(parent, reasons) {
+// `lead` shows the labels that a figure counts.
+export function showReasons(parent, reasons, lead) {
   if (reasons.length === 0) return nothing(parent, "Nobody ticked a reason in this selection.");
   const rows = reasons.slice(0, MOST_REASONS).map((row) => ({
     reason: row.reason,
@@ -14,12 +16,13 @@ export function showReasons(parent, reasons) {
     bad: (row.down ?? 0) + (row.both_bad ?? 0),
   }));
   const most = Math.max(1, ...rows.flatMap((row) => [row.good, row.bad]));
-  parent.replaceChildren(
+  replace(
+    parent,
     el(
       "table",
       { class: "reasons" },
       el("thead", { class: "unseen" }, el("tr", {}, ["Reason", "For", "Against"].map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, el("bdi", {}, row.reason), tied(row.ties)), bar("for", row.good, most), bar("against", row.bad, most)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row" }, leading({ reason: row.reason }, el("bdi", {}, row.reason), lead), tied(row.ties)), bar("for", row.good, most), bar("against", row.bad, most)))),
     ),
   );
 }

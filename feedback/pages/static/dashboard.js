@@ -17,6 +17,8 @@ let asking = null;
 let last = 0;
 let waiting = null;
 
+const lead = (only) => labels.narrow(only);
+
 function select() {
   labels.clear();
   refresh();
@@ -53,8 +55,8 @@ function show(figures) {
   say(`Live, as of ${moment(Date.now() / 1000)}${cut}`, true);
   if (empty) return;
   showCards(find("#cards"), figures);
-  drawCharts(figures);
-  showReasons(find("#reasons"), figures.reasons);
+  drawCharts(figures, lead);
+  showReasons(find("#reasons"), figures.reasons, lead);
   showRaters(find("#raters"), figures.raters);
 }
 

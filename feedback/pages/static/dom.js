@@ -24,6 +24,13 @@ export function set(element, attributes) {
 export const find = (selector, within = document) => within.querySelector(selector);
 export const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
 
+// New children in place of the old; the focus stays on the one with the same `data-focus`.
+export function replace(parent, ...children) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  parent.replaceChildren(...children);
+  if (focused) find(`[data-focus="${CSS.escape(focused)}"]`, parent)?.focus({ preventScroll: true });
+}
+
 // The colour that a custom property such as "--accent" has within an element in the theme that is on, as rgb(…):
 // for charts.
 export function colour(property, within = document.body) {

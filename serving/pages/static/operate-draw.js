@@ -1,6 +1,6 @@
 // Drawing what was asked for again and again: anew only where it changed, and the focus stays where it was.
 
-import { find, set, today } from "./dom.js";
+import { replace, set, today } from "./dom.js";
 
 const shown = new WeakMap();
 
@@ -9,9 +9,7 @@ export function draw(parent, data, build) {
   const key = today() + JSON.stringify(data); // moments are said by the day
   if (shown.get(parent) === key) return;
   shown.set(parent, key);
-  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
-  parent.replaceChildren(...[build(data)].flat(2).filter(Boolean));
-  if (focused) find(`[data-focus="${CSS.escape(focused)}"]`, parent)?.focus();
+  replace(parent, ...[build(data)].flat(2).filter(Boolean));
 }
 
 // An element of a picture; its text goes in as text nodes only, as in el().

@@ -31,9 +31,10 @@ function evidenceOf(trial, decides) {
   );
 }
 
-function lead({ lead: known, interval, raters }) {
+function lead({ lead: known, interval, raters, probability }) {
+  const likely = el("p", { class: "soft small likely" }, `${chance(probability)} likely that its approval is higher; shown, never decided on`);
   if (!known) {
-    return panel("Lead", el("p", { class: "soft small" }, `Too few raters have spoken to tell: ${count(raters)}.`));
+    return panel("Lead", el("p", { class: "soft small" }, `Too few raters have spoken to tell: ${count(raters)}.`), likely);
   }
   const widest = Math.max(0.1, ...interval.map(Math.abs), Math.abs(known.lead));
   const reach = Math.ceil(widest * 20) / 20; // to whole five points
@@ -54,7 +55,14 @@ function lead({ lead: known, interval, raters }) {
     el("p", { class: "soft small" }, `surely between ${points(interval[0])} and ${points(interval[1])}; ${count(raters)} raters`),
     picture,
     el("p", { class: "scale", "aria-hidden": "true" }, el("span", {}, points(-reach)), el("span", {}, "worse  0  better"), el("span", {}, points(reach))),
+    likely,
   );
+}
+
+// Never as if it were sure.
+function chance(probability) {
+  if (probability > 0.99) return `over ${share(0.99)}`;
+  return probability < 0.01 ? `under ${share(0.01)}` : share(probability);
 }
 
 function weighed({ better, worse }, enough) {

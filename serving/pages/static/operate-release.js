@@ -42,7 +42,7 @@ export function showWaiting(parent, { release }, acts) {
 const MODES = {
   auto: "Raters decide: a canary that they find better is promoted",
   canary_then_ask: "Raters judge; a canary that they find better waits for an operator",
-  ask_first: "A version waits for an operator before its canary",
+  ask_first: "A version waits for an operator before its canary, and again where raters find it better",
   at_once: "A version that the gate accepts is promoted at once",
 };
 const UNDECIDED = { wait: "it waits for an operator", promote: "it is promoted", abort: "it is aborted" };

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 from click.testing import Result
@@ -16,8 +15,8 @@ from typer.testing import CliRunner
 
 from deploy.cli.app import app
 from deploy.cli.audit import change
+from deploy.cli.board import show
 from deploy.cli.chat import Talk, converse
-from deploy.cli.feedback import show
 from deploy.cli.follow import outcome
 from deploy.cli.progress import progress
 from deploy.cli.show import Screen
@@ -30,23 +29,6 @@ from serving.registry import Version
 from tests.conftest import MESSAGES, Gateway, chat
 from tests.operated import Worker, found, note
 from tests.servers import eventually, free_port
-
-Thumbwheel = Callable[..., Result]
-
-
-@pytest.fixture
-def thumbwheel(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Thumbwheel:
-    """The command, run as the operator on the machine of the gateway."""
-    monkeypatch.setenv("THUMBWHEEL_HOME", str(gateway.home))
-    monkeypatch.setattr("deploy.cli.follow.POLL", 0.1)
-    run = Run(gateway.home)
-    run.folder.mkdir()
-    run.write({"url": gateway.url})
-
-    def call(*words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(app, list(words), input=stdin, env={"COLUMNS": "200"})
-
-    return call
 
 
 def asked_json(result: Result) -> object:
@@ -396,6 +378,7 @@ def test_where_the_service_is_comes_from_its_home(tmp_path, monkeypatch):
     assert find_key(tmp_path) == "tw-3-4"
 
 
+@pytest.mark.slow
 def test_up_and_down_become_the_scripts_with_their_options(tmp_path):
     (tmp_path / "deploy").mkdir()
     for name, code in (("up", 0), ("down", 5)):
@@ -510,7 +493,7 @@ def said(gateway):
 def test_what_people_think_is_told(thumbwheel, said):
     told = thumbwheel("feedback").stdout
     assert "2 labels: 0 thumbs up, 1 down, 1 choice. Rated: 75% of 4 replies." in told
-    assert "The ten raters who rate most gave 100% of all labels." in told
+    assert re.search(r"given by the loudest ten +100% +2 labels by people +-\n", told)
     assert re.search(r"rude +1", told)
     assert "[red]no[/red]" in told
     assert asked_json(thumbwheel("feedback", "--json"))["totals"]["down"] == 1

@@ -110,6 +110,7 @@ def test_after_an_interruption_halfway_the_rest_is_imported(thumbwheel, tmp_path
     assert "imported 100 (0 preference, 100 unpaired, 0 prompts), 400 already there." in again.stdout
 
 
+@pytest.mark.slow
 def test_a_gateway_that_goes_away_halfway_leaves_a_sentence(
     thumbwheel, tmp_path, valkey: ValkeyProcess, monkeypatch
 ):

@@ -278,6 +278,7 @@ def test_a_champion_that_is_no_better_is_no_success(api, gateway, worker):
     assert "not surely better" in text
 
 
+@pytest.mark.slow
 def test_no_further_cycle_without_time_for_it(api, worker):
     worker.seconds = 3.0
     report, text = demo(api, Plan(cycles=2, labels=4, minutes=0.1))
@@ -290,6 +291,7 @@ def test_no_further_cycle_without_time_for_it(api, worker):
     assert report.passed
 
 
+@pytest.mark.slow
 def test_a_cycle_that_outlasts_the_time_is_cancelled(api, worker):
     worker.seconds = 60.0
     report, text = demo(api, Plan(cycles=1, labels=4, minutes=0.1))

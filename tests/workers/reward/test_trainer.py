@@ -107,6 +107,7 @@ def test_by_how_much_one_is_better_is_asked_of_the_loss_in_the_direction_that_wo
     torch.testing.assert_close(losses.detach(), expected)
 
 
+@pytest.mark.slow
 def test_what_is_better_by_more_comes_to_lie_further_apart(tiny_model, tmp_path):
     plain = learnt_gap(tiny_model, tmp_path / "plain", choices())
     strong = learnt_gap(tiny_model, tmp_path / "strong", choices(margin=1.0))
@@ -127,6 +128,7 @@ def test_what_looks_better_by_more_comes_to_look_further_apart():
     assert gap(0.0) > 0
 
 
+@pytest.mark.slow
 def test_the_more_raters_are_taken_to_err_the_less_far_apart_replies_come_to_lie(tiny_model, tmp_path):
     sure = learnt_gap(tiny_model, tmp_path / "sure", choices(), smoothing=0.0)
     wary = learnt_gap(tiny_model, tmp_path / "wary", choices(), smoothing=0.6)
