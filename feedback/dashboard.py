@@ -10,8 +10,8 @@ from feedback.comments import Comments
 from feedback.figures import Json
 from feedback.filters import Filter, Window
 from feedback.labels import Labels, Page
-from feedback.stats import Loudest, Stats, age_of, versions
-from feedback.tally import Tally, tally
+from feedback.stats import Loudest, Stats
+from feedback.tally import Tally, age_of, tally
 
 MOST_SHOWN = 30  # comments
 DRAWN = 30 * layout.DAY  # of a look that has no beginning, so much is drawn by time
@@ -57,8 +57,8 @@ class Dashboard:
     def show(self, look: Look) -> Json:
         counters = self._stats.counters(look.window, look.only.tag)
         found = self.tally(look) if look.since is None else tally(counters.values(), look.only)
-        everything = self._stats.total()
-        seen = list(versions(everything))
+        everything = self._stats.heard()
+        seen = everything.versions
         return {
             "object": "dashboard",
             **look.as_dict(),

@@ -10,9 +10,9 @@ from typing import Any
 from feedback import layout
 from feedback.filters import Filter
 from feedback.intervals import wilson
-from feedback.stats import Counters, Loudest, age_of, versions
+from feedback.stats import Counters, Loudest, versions
 from feedback.strengths import strengths
-from feedback.tally import Choices, Counts, PairOf, Tally, series_of
+from feedback.tally import Choices, Counts, Heard, PairOf, Tally, age_of
 
 MOST_COMPARED = 12  # versions of a matrix, and with strengths
 MOST_ROWS = 30
@@ -27,7 +27,7 @@ def totals(found: Tally) -> Json:
         sums.rated += counts.rated
         sums.up += counts.up
         sums.down += counts.down
-    chosen = _sum(found.cells())
+    chosen = _sum(found.cells)
     return {
         "completions": sums.completions,
         "rated": sums.rated,
@@ -64,23 +64,14 @@ def policies(found: Tally) -> list[Json]:
 
 def volume(counters: Counters, only: Filter) -> list[Json]:
     """Of each hour or day: what was said in it, and the replies given."""
-    names = {name for found in counters.values() for name in found}
-    drawn = {name: series for name in names if (series := series_of(name, only)) is not None}
-    rows = []
-    for start, found in counters.items():
-        row = {"start": start, "up": 0, "down": 0, "comparisons": 0, "completions": 0}
-        for name, value in found.items():
-            if name in drawn:
-                row[drawn[name]] += value
-        rows.append(row)
-    return rows
+    return [{"start": start, **found.drawn(only)} for start, found in counters.items()]
 
 
 def matrix(found: Tally) -> Json:
     """`cells`: what one version, `policy`, came to against another, `against`; each two stand twice."""
     names = _compared(found)
     sums: dict[PairOf, Choices] = {}
-    for (a, b), choices in found.cells().items():
+    for (a, b), choices in found.cells.items():
         if a != b and a in names and b in names:
             there = sums.setdefault((a, b), Choices())
             back = sums.setdefault((b, a), Choices())
@@ -110,7 +101,7 @@ def _cell(policy: str, against: str, choices: Choices) -> Json:
 
 def ranking(found: Tally) -> list[Json]:
     names = _compared(found)
-    cells = {pair: choices for pair, choices in found.cells().items() if set(pair) <= set(names)}
+    cells = {pair: choices for pair, choices in found.cells.items() if set(pair) <= set(names)}
     return [asdict(strength) for strength in strengths(cells)]
 
 
@@ -151,7 +142,7 @@ def raters(loudest: Loudest) -> Json:
 
 def _compared(found: Tally) -> list[str]:
     """The newest versions that were compared with another one, oldest first."""
-    names = {name for a, b in found.cells() if a != b for name in (a, b)} - {layout.IMPORTED}
+    names = {name for a, b in found.cells if a != b for name in (a, b)} - {layout.IMPORTED}
     return sorted(names, key=age_of)[-MOST_COMPARED:]
 
 
@@ -169,9 +160,6 @@ def _share(count: float, of: float) -> float | None:
     return count / of if of else None
 
 
-def sources(everything: Tally) -> dict[str, int]:
+def sources(everything: Heard) -> dict[str, int]:
     """Labels by where their replies come from."""
-    cells = everything.cells()
-    imported = everything.policies.get(layout.IMPORTED, Counts()).thumbs
-    imported += cells[layout.IMPORTED, layout.IMPORTED].total
-    return {"human": everything.labels - imported, "import": imported}
+    return {"human": everything.human, "import": everything.imported}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -12,12 +13,29 @@ from redis.client import Pipeline
 from feedback import layout
 from feedback.filters import EVERYTHING, Filter, Window
 from feedback.kept import Kept, Place
-from feedback.tally import Counts, Tally, tally
+from feedback.tally import Counts, Heard, Tally, age_of, drawn, heard, tally
 
 MOST_RATERS = 10
 LOUDEST = (0, 2 * MOST_RATERS - 1)  # ranks that are looked at of each day
-PEOPLE = Filter(source="human")
-Counters = Mapping[int, Mapping[str, int]]  # start of an hour or a day → field of `layout`'s hashes → count
+
+
+class Hash(dict[str, int]):
+    """One of `layout`'s hashes of counters, field → count. Not to be changed."""
+
+    @cached_property
+    def heard(self) -> Heard:
+        return heard(self)
+
+    def drawn(self, only: Filter) -> Mapping[str, int]:
+        """Kept for the filter that was asked for last, since a page asks again and again."""
+        if self._drawn is None or self._drawn[0] != only:
+            self._drawn = only, drawn(self, only)
+        return self._drawn[1]
+
+    _drawn: tuple[Filter, dict[str, int]] | None = None
+
+
+Counters = Mapping[int, Hash]  # by the start of an hour or a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,10 @@ class Stats:
         """What all that stands comes to."""
         return tally(self._hashes([layout.totals_key(only.tag)]), only)
 
+    def heard(self) -> Heard:
+        """Who was heard of since ever, and what of."""
+        return self._hashes([layout.TOTALS])[0].heard
+
     def totals_by_tag(self) -> dict[str, Tally]:
         tags = self.tags()
         found = self._hashes([layout.totals_key(tag) for tag in tags])
@@ -89,7 +111,7 @@ class Stats:
         for labels in found:
             sums.update(labels)
         ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:MOST_RATERS]
-        return Loudest(ranked, tally(counted, PEOPLE).labels)
+        return Loudest(ranked, sum(hash.heard.human for hash in counted))
 
     def _hours(self, starts: Sequence[int], tag: str | None = None) -> Counters:
         return self._counters({start: layout.hour_key(start, tag) for start in starts}, layout.HOUR)
@@ -101,7 +123,7 @@ class Stats:
         places = [Place(key, (start, length), _all, _numbers) for start, key in keys.items()]
         return dict(zip(keys, self._kept.values(places), strict=True))
 
-    def _hashes(self, keys: Sequence[str]) -> list[Mapping[str, int]]:
+    def _hashes(self, keys: Sequence[str]) -> list[Hash]:
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 _all(pipe, key)
@@ -112,8 +134,8 @@ def _all(pipe: "Pipeline", key: str) -> None:
     pipe.hgetall(key)
 
 
-def _numbers(found: Mapping[str, str]) -> Mapping[str, int]:
-    return {name: int(value) for name, value in found.items()}
+def _numbers(found: Mapping[str, str]) -> Hash:
+    return Hash(zip(found, map(int, found.values()), strict=True))
 
 
 def _rank(pipe: "Pipeline", key: str) -> None:
@@ -137,9 +159,3 @@ def versions(found: Tally) -> dict[str, Counts]:
 def _of_policy(policy: str, counters: Counters) -> list[tuple[int, Counts]]:
     only = Filter(versions=frozenset([policy]))
     return [(start, tally([found], only).policies.get(policy, Counts())) for start, found in counters.items()]
-
-
-def age_of(policy: str) -> tuple[int, str]:
-    """The order of versions: by number; what has none, first."""
-    number = policy.rpartition("-v")[2]
-    return (int(number) if number.isdecimal() else -1, policy)

@@ -121,7 +121,7 @@ def _figures(router: APIRouter, stats: Stats, dashboard: Dashboard) -> None:
     @router.get("/stats/sources")
     def sources(_: Viewer) -> dict[str, Any]:
         """Since ever."""
-        found = figures.sources(stats.total())
+        found = figures.sources(stats.heard())
         return {"object": "list", "data": [{"source": name, "labels": n} for name, n in found.items()]}
 
 

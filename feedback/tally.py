@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import chain
 
 from feedback.filters import EVERYTHING, Filter
-from feedback.types import Winner
+from feedback.layout import IMPORTED
 
 PairOf = tuple[str, str]  # the versions on sides a and b
 
@@ -64,28 +65,27 @@ class Choices:
 @dataclass(slots=True)
 class Tally:
     """`blind`: choices between two whose sides were shuffled and whose versions were hidden; `named`: the
-    others. `reasons`: kind → reason → how often."""
+    others; `cells`: both together. `reasons`: kind → reason → how often."""
 
     policies: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
     blind: dict[PairOf, Choices] = field(default_factory=lambda: defaultdict(Choices))
     named: dict[PairOf, Choices] = field(default_factory=lambda: defaultdict(Choices))
+    cells: dict[PairOf, Choices] = field(default_factory=lambda: defaultdict(Choices))
     reasons: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     @property
-    def comparisons(self) -> int:
-        return sum(choices.total for choices in (*self.blind.values(), *self.named.values()))
-
-    @property
     def labels(self) -> int:
-        return sum(counts.thumbs for counts in self.policies.values()) + self.comparisons
+        thumbs = sum(counts.thumbs for counts in self.policies.values())
+        return thumbs + sum(choices.total for choices in self.cells.values())
 
-    def cells(self) -> dict[PairOf, Choices]:
-        """Both ways of comparing together."""
-        found: dict[PairOf, Choices] = defaultdict(Choices)
-        for pair, choices in (*self.blind.items(), *self.named.items()):
-            for winner in Winner:
-                found[pair].add(winner, getattr(choices, winner))
-        return found
+
+@dataclass(slots=True)
+class Heard:
+    """Who was heard of, oldest first, and how many labels there are by where their replies come from."""
+
+    versions: list[str]
+    human: int = 0
+    imported: int = 0
 
 
 def tally(counters: Iterable[Mapping[str, int]], only: Filter = EVERYTHING) -> Tally:
@@ -100,8 +100,48 @@ def tally(counters: Iterable[Mapping[str, int]], only: Filter = EVERYTHING) -> T
     return result
 
 
-def series_of(name: str, only: Filter) -> str | None:
-    """What a field adds to of all that is drawn by time: up, down, completions or comparisons."""
+def heard(counters: Mapping[str, int]) -> Heard:
+    """What the `tally` of a hash says of versions and sources, at a fraction of its cost."""
+    sums = {False: 0, True: 0}
+    seen: set[tuple[str, ...]] = set()
+    for name, count in counters.items():
+        policies, is_label, imported = _heard(name)
+        if is_label:
+            sums[imported] += count
+        if count or not is_label:
+            seen.add(policies)
+    return Heard(sorted(set(chain(*seen)), key=age_of), sums[False], sums[True])
+
+
+def age_of(policy: str) -> tuple[int, str]:
+    """The order of versions: by number; what has none, first."""
+    number = policy.rpartition("-v")[2]
+    return (int(number) if number.isdecimal() else -1, policy)
+
+
+@lru_cache(maxsize=20_000)
+def _heard(name: str) -> tuple[tuple[str, ...], bool, bool]:
+    """The versions of ours that a field is about; whether it counts labels; whether of imported replies."""
+    match _parts(name):
+        case ("of", policy, kind):
+            ours = tuple({policy} - {IMPORTED})
+            return ours, kind in ("up", "down"), not ours
+        case ("pair", _, a, b, _):
+            ours = tuple({a, b} - {IMPORTED})
+            return ours, True, not ours
+    return (), False, False
+
+
+def drawn(counters: Mapping[str, int], only: Filter) -> dict[str, int]:
+    """What is drawn by time of a hash: thumbs, comparisons, and the replies given."""
+    row = {"up": 0, "down": 0, "comparisons": 0, "completions": 0}
+    for name, value in counters.items():
+        if (series := _series(name, only)) is not None:
+            row[series] += value
+    return row
+
+
+def _series(name: str, only: Filter) -> str | None:
     match _parts(name):
         case ("of", policy, "up" | "down" | "completions" as series):
             return series if only.takes(policy) else None
@@ -119,6 +159,7 @@ def _put(result: Tally, parts: tuple[str, ...], value: int, only: Filter) -> Non
         case ("pair", way, a, b, winner):
             if value and (only.takes(a) or only.takes(b)):
                 (result.blind if way == "blind" else result.named)[a, b].add(winner, value)
+                result.cells[a, b].add(winner, value)
                 for policy, name in _outcomes(a, b, winner):
                     if only.takes(policy):
                         counts = result.policies[policy]

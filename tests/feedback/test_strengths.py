@@ -9,7 +9,8 @@ from math import exp, log
 import pytest
 from scipy.stats import binom
 
-from feedback.strengths import PRIOR, strengths
+from feedback.climb import PRIOR
+from feedback.strengths import strengths
 from feedback.tally import Choices
 
 

@@ -109,7 +109,7 @@ def test_who_beats_whom_stands_with_its_interval(page, filled):
     expect(chart).to_have_attribute(
         "aria-label", re.compile(rf"policy-v3 beats policy-v2 in \d+\s% {interval}")
     )
-    page.locator("#matrix .heatmap-label text").first.scroll_into_view_if_needed()
+    chart.scroll_into_view_if_needed()
     hovered = page.locator("#matrix .heatmap-label text", has_text=f"{100 * cell['win_rate']:.0f}").first
     box = hovered.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
