@@ -57,9 +57,22 @@ def convert(gguf: Path, target: Path) -> None:
         plain.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / "DONE").touch()
-        partial.rename(target)
+        put(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def put(partial: Path, target: Path) -> None:
+    """Rename it into place, unless another start has been quicker."""
+    try:
+        partial.rename(target)
+    except OSError:
+        if not is_whole(target):
+            raise
+
+
+def is_whole(target: Path) -> bool:
+    return (target / "DONE").exists()
 
 
 def say(message: str) -> None:
@@ -68,7 +81,7 @@ def say(message: str) -> None:
 
 def main() -> None:
     target = Path(sys.argv[1]).resolve()
-    if (target / "DONE").exists():
+    if is_whole(target):
         return
     # Located, not imported: the package is a plugin of a tool that is not installed.
     convert(Path(str(distribution(PACKAGE).locate_file(GGUF))), target)
