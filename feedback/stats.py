@@ -22,17 +22,18 @@ LOUDEST = (0, 2 * MOST_RATERS - 1)  # ranks that are looked at of each day
 class Hash(dict[str, int]):
     """One of `layout`'s hashes of counters, field → count. Not to be changed."""
 
+    _drawn: tuple[Filter, dict[str, int]] | None = None
+
     @cached_property
     def heard(self) -> Heard:
         return heard(self)
 
     def drawn(self, only: Filter) -> Mapping[str, int]:
         """Kept for the filter that was asked for last, since a page asks again and again."""
-        if self._drawn is None or self._drawn[0] != only:
-            self._drawn = only, drawn(self, only)
-        return self._drawn[1]
-
-    _drawn: tuple[Filter, dict[str, int]] | None = None
+        kept = self._drawn
+        if kept is None or kept[0] != only:
+            kept = self._drawn = only, drawn(self, only)
+        return kept[1]
 
 
 Counters = Mapping[int, Hash]  # by the start of an hour or a day
@@ -111,7 +112,7 @@ class Stats:
         for labels in found:
             sums.update(labels)
         ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))[:MOST_RATERS]
-        return Loudest(ranked, sum(hash.heard.human for hash in counted))
+        return Loudest(ranked, sum(found.heard.human for found in counted))
 
     def _hours(self, starts: Sequence[int], tag: str | None = None) -> Counters:
         return self._counters({start: layout.hour_key(start, tag) for start in starts}, layout.HOUR)

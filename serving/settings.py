@@ -32,7 +32,9 @@ class ServingSettings(FeedbackSettings):
         default="127.0.0.1",
         description="Addresses of proxies whose `X-Forwarded-…` headers hold, comma separated",
     )
-    loaded_versions: int = Field(default=5, ge=2, description="Policy versions kept loaded on each engine")
+    loaded_versions: int = Field(
+        default=5, ge=2, description="Policy versions kept loaded on each engine, 2 to 5"
+    )
     refresh: float = Field(
         default=2.0, gt=0, description="Seconds between looks at the registry and the engines"
     )

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,12 +42,36 @@ async def ensure_loaded(engines: Sequence[Engine], model: str, adapter: Path | N
     for. StageError where it is missing and has no path, an engine does not come back, or serves the base
     in its place: vLLM takes adapters that it then ignores."""
     for engine in engines:
-        if model in await _listed(engine):
-            continue
-        if adapter is None:
-            raise StageError(f"engine {engine.url} does not have {model}, and no adapter was given to load")
-        await _load(engine, model, adapter)
-        await _probe(engine, model)
+        await _ensure_served(engine, model, adapter)
+
+
+async def _ensure_served(engine: Engine, model: str, adapter: Path | None) -> None:
+    """What the trainer expects of an adapter is compared where a version is published; this is only whether
+    it is served at all."""
+    for _ in range(TRIES):
+        if missing := model not in await _listed(engine):
+            if adapter is None:
+                raise StageError(
+                    f"engine {engine.url} does not have {model}, and no adapter was given to load"
+                )
+            await _load(engine, model, adapter)
+        if model == BASE:
+            return
+        try:
+            await probe(engine, model, None)
+            return
+        except EngineDown:
+            pass
+        except EngineRefused as refusal:
+            if refusal.status != 404 and refusal.status < 500:
+                raise
+        except ProbeFailed as failed:
+            if missing:
+                with suppress(EngineError):
+                    await engine.unload_adapter(model)
+            raise StageError(f"engine {engine.url}: {failed}") from failed
+        await asyncio.sleep(LOOK_EVERY)
+    raise StageError(f"engine {engine.url} went away {TRIES} times while {model} was probed: see its log")
 
 
 async def through_restarts(
@@ -98,20 +123,6 @@ async def _load(engine: Engine, model: str, adapter: Path) -> None:
         if model in await _listed(engine):
             return
     raise StageError(f"engine {engine.url} went away {TRIES} times while it loaded {model}: see its log")
-
-
-async def _probe(engine: Engine, model: str) -> None:
-    """Whether the engine serves what it has loaded, at least something else than the base. What the trainer
-    expects of it is compared where a version is published."""
-    for _ in range(TRIES):
-        try:
-            await probe(engine, model, None)
-            return
-        except EngineDown:
-            await asyncio.sleep(LOOK_EVERY)
-        except ProbeFailed as failed:
-            raise StageError(f"engine {engine.url}: {failed}") from failed
-    raise StageError(f"engine {engine.url} went away {TRIES} times while {model} was probed: see its log")
 
 
 def choose(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

@@ -133,7 +133,7 @@ def test_no_counter_tells_the_versions_before_the_choice(rivals):
         assert tokens() == dict.fromkeys(versions, 5)
 
 
-def test_no_metric_tells_the_versions(rivals):
+def test_no_metric_tells_how_long_a_version_took(rivals):
     """How long a side took beside how long it is, which everybody sees."""
     with rivals.client() as client:
         ask(client)

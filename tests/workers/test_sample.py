@@ -75,8 +75,13 @@ def test_an_engine_that_takes_an_adapter_and_serves_the_base_is_an_error(
 ):
     """Else its replies would be taken for the candidate's."""
     sampling_engine.engine.logprob["c-r1"] = sampling_engine.engine.logprob[BASE]
+    for name in ("s", "again"):
+        with pytest.raises(StageError, match="ignores the adapter"):
+            run(stage, sampling_engine, prompts, name=name, model="c-r1", adapter=tmp_path)
+        assert sampling_engine.engine.adapters == {}
+    sampling_engine.engine.adapters["c-r1"] = "loaded before"
     with pytest.raises(StageError, match="ignores the adapter"):
-        run(stage, sampling_engine, prompts, model="c-r1", adapter=tmp_path)
+        run(stage, sampling_engine, prompts, name="listed", model="c-r1")
 
 
 def test_prompts_that_the_engine_refuses_are_left_out(stage, sampling_engine, tmp_path):

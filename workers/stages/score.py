@@ -44,8 +44,9 @@ class Config(StageConfig):
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     samples = read_samples(config.samples)
     fresh = len(samples)
-    after = 1 + max(sample.prompt_id for sample in samples)
-    samples += read_earlier(config.earlier, after, config.replay, measured_on(config))
+    if config.earlier and config.replay:
+        after = 1 + max(sample.prompt_id for sample in samples)
+        samples += read_earlier(config.earlier, after, config.replay, measured_on(config))
     stage.progress(0, len(samples), f"scoring {len(samples)} replies")
     names = config.names if _has(config.reward, config.names or []) else None
     given = config.base_model, config.reward, names, samples
