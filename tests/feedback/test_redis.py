@@ -55,7 +55,8 @@ async def test_connections_of_a_server_that_restarted_are_replaced(valkey: Valke
     await redis.aclose()
 
 
-async def test_a_restart_is_waited_for(valkey: ValkeyProcess):
+async def test_a_restart_is_waited_for(valkey: ValkeyProcess, monkeypatch):
+    monkeypatch.setattr("feedback.redis.PATIENCE", 20.0)  # beside other tests a start takes seconds
     redis = connect_async(valkey.url)
     await several(redis.ping)
     valkey.kill()
