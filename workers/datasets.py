@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import chain
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from feedback.reader import Said
 from feedback.types import Comparison, Completion, ImportedPrompt, Rating, Thumb, Winner, content_hash
@@ -97,17 +97,28 @@ def _rows(said: Said) -> Iterator[Label]:
     if isinstance(said.label, Rating):
         yield _thumb(a, said.label, 1.0 if said.label.rating is Thumb.up else 0.0)
         if said.label.correction:
-            written = said.label.correction, a.reply
-            yield _comparison(a, said.label, written, ("stop", a.finish_reason), ("", a.policy), 1.0)
+            written = _Side("", said.label.correction, "stop")
+            yield _comparison(a, said.label, (written, _side(a)), 1.0)
     elif said.label.winner is Winner.both_bad:
         for side in (a, b):
             assert side is not None
             yield _thumb(side, said.label, 0.0)
     else:
         assert b is not None
-        replies, reasons = (a.reply, b.reply), (a.finish_reason, b.finish_reason)
         target, strength = TARGETS[said.label.winner], said.label.strength
-        yield _comparison(a, said.label, replies, reasons, (a.policy, b.policy), target, strength)
+        yield _comparison(a, said.label, (_side(a), _side(b)), target, strength)
+
+
+class _Side(NamedTuple):
+    """One of the two of a comparison; `policy` is "" where a person wrote it."""
+
+    policy: str
+    reply: str
+    finish: str
+
+
+def _side(completion: Completion) -> _Side:
+    return _Side(completion.policy, completion.reply or "", completion.finish_reason or "stop")
 
 
 def _thumb(completion: Completion, label: Rating | Comparison, target: float) -> Label:
@@ -129,25 +140,24 @@ def _thumb(completion: Completion, label: Rating | Comparison, target: float) ->
 def _comparison(
     completion: Completion,
     label: Rating | Comparison,
-    replies: tuple[str | None, str | None],
-    reasons: tuple[str | None, str | None],
-    policies: tuple[str, str],
+    sides: tuple[_Side, _Side],
     target: float,
     margin: float = 0.0,
 ) -> Label:
+    a, b = sides
     return Label(
         kind="comparison",
         messages=completion.messages or [],
-        a=replies[0] or "",
-        b=replies[1] or "",
+        a=a.reply,
+        b=b.reply,
         target=target,
         margin=margin,
-        a_finish=reasons[0] or "stop",
-        b_finish=reasons[1] or "stop",
+        a_finish=a.finish,
+        b_finish=b.finish,
         rater=label.rater,
         conversation=completion.conversation,
-        policy=policies[0],
-        b_policy=policies[1],
+        policy=a.policy,
+        b_policy=b.policy,
         time=label.created,
         source=label.source,
     )

@@ -355,17 +355,23 @@ def test_older_labels_are_listed_at_a_press_and_stay_as_new_ones_come(page, fill
     expect(older).to_be_hidden()
 
 
-def test_a_version_leads_to_its_labels_by_keys_alone(page, filled):
-    page.locator("#approval summary").click()
-    version = page.locator("#approval").get_by_role("button", name="policy-v1")
-    version.focus()
-    with filled.client() as client:
-        rate(client, "while it has the focus")
-    expect(page.locator("#comments")).to_contain_text("while it has the focus")
-    expect(version).to_be_focused()
+def led_to(page: Page, gateway: Gateway, figure: Locator, comment: str) -> Locator:
+    """The list that a figure leads to by keys alone; it keeps the focus when somebody comments meanwhile."""
+    figure.focus()
+    with gateway.client() as client:
+        rate(client, comment)
+    expect(page.locator("#comments")).to_contain_text(comment)
+    expect(figure).to_be_focused()
     page.keyboard.press("Enter")
     labels = page.get_by_role("region", name="The newest labels")
     expect(labels).to_be_focused()
+    return labels
+
+
+def test_a_version_leads_to_its_labels_by_keys_alone(page, filled):
+    page.locator("#approval summary").click()
+    version = page.locator("#approval").get_by_role("button", name="policy-v1")
+    labels = led_to(page, filled, version, "while it has the focus")
     expect(labels).to_be_in_viewport()
     expect(labels).to_have_accessible_description("Only those of policy-v1")
     expect(choice_of_list(page, "All labels")).to_be_checked()
@@ -390,14 +396,7 @@ def choice_of_list(page: Page, name: str) -> Locator:
 
 def test_a_reason_leads_to_its_labels_until_something_else_is_looked_at(page, filled):
     reason = page.locator("#reasons").get_by_role("button", name="Too long")
-    reason.focus()
-    with filled.client() as client:
-        rate(client, "while it has the focus, too")
-    expect(page.locator("#comments")).to_contain_text("while it has the focus, too")
-    expect(reason).to_be_focused()
-    page.keyboard.press("Enter")
-    labels = page.get_by_role("region", name="The newest labels")
-    expect(labels).to_be_focused()
+    labels = led_to(page, filled, reason, "while it has the focus, too")
     expect(labels).to_have_accessible_description("Only those with the reason Too long")
     rows = page.locator("#comments li")
     expect(rows.first).to_contain_text("Too long")

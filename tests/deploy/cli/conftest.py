@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -88,6 +89,16 @@ class Terminal:
             except OSError:  # as Linux tells the end
                 return
             self.told = STEERS.sub("", self.told + decoder.decode(part))
+
+
+@pytest.fixture
+def five_hours_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The local time is UTC - 5."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "WST5")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture

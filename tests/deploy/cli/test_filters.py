@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
@@ -7,17 +6,10 @@ import typer
 
 from deploy.cli.filters import From, query_of, when
 
+pytestmark = pytest.mark.usefixtures("five_hours_west")
+
 DAY = 86400
 WEST = timezone(timedelta(hours=-5))
-
-
-@pytest.fixture(autouse=True)
-def _five_hours_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as there:
-        there.setenv("TZ", "WST5")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def stretch(since: str | None, until: str | None, days: float | None = None) -> tuple[object, object]:

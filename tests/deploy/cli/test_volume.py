@@ -1,22 +1,12 @@
-import time
-from collections.abc import Iterator
-
 import pytest
 
 from deploy.cli.volume import volume_rows
 from deploy.client import Object
 
+pytestmark = pytest.mark.usefixtures("five_hours_west")
+
 DAY, HOUR = 86400, 3600
 START = 1_782_950_400  # 2026-07-02 00:00 UTC
-
-
-@pytest.fixture(autouse=True)
-def _five_hours_west(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as there:
-        there.setenv("TZ", "WST5")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def of(length: int, *rows: tuple[int, int, int, int]) -> list[Object]:
