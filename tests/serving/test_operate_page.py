@@ -100,6 +100,9 @@ def test_a_cycle_is_started_followed_and_what_it_made_is_promoted_and_rolled_bac
     node(page, "policy-v2").click()
     expect(page.locator("#version img")).to_have_js_property("naturalWidth", 1)
     expect(page.locator("#version")).to_contain_text("57 % [55, 69]")
+    expect(page.locator("#version .facts")).to_contain_text(
+        "Rule honest52 % of verdicts won on 48 replies; r with the preference score: 0.31"
+    )
     page.get_by_role("button", name="Promote policy-v2").click()
     expect(page.locator("#ask")).to_contain_text("instead of policy-v1")
     confirm(page, "Promote policy-v2", "raters like it")

@@ -104,9 +104,17 @@ function policy(version, known, acts) {
       "KL to the base": metrics.kl_base === undefined ? null : `${number(metrics.kl_base, 3)} nats a token`,
       "KL to its parent": metrics.kl_champion === undefined ? null : `${number(metrics.kl_champion, 3)} nats a token`,
       "Reference texts": rise === undefined ? null : `${share(Math.abs(rise), 1)} ${rise > 0 ? "less" : "more"} likely than to the base`,
+      ...rules(metrics.rules ?? {}),
     }),
     choices(version.id, known, acts),
   ];
+}
+
+// What the AI judge said under each principle of the replies that it learnt from, beside the reward model.
+function rules(scores) {
+  const told = ({ judged, mean, correlation }) =>
+    `${share(mean)} of verdicts won on ${count(judged)} replies; r with the preference score: ${number(correlation)}`;
+  return Object.fromEntries(Object.entries(scores).map(([name, score]) => [`Rule ${name}`, told(score)]));
 }
 
 function reward({ parent, created, job, metrics: { holdout = {}, judge = {}, agreement = {} } }) {
