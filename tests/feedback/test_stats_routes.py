@@ -261,6 +261,7 @@ def test_a_label_is_listed_as_it_stands(client, filled):
     assert mine() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", [{"tag": "none has this"}, {"reason": "none has this"}])
 def test_a_page_of_labels_reads_so_many_events_at_most(redis: Redis, gateway: Gateway, filters):
     end = time.time() - 60

@@ -164,6 +164,7 @@ def test_the_advantage_dealt_out_to_single_tokens_moves_it_too(method, run, scor
     assert not metrics["credit_scores"], "these scores are from before replies were scored on their way"
 
 
+@pytest.mark.slow
 def test_credit_is_dealt_out_by_what_the_reward_model_makes_of_a_reply_on_its_way(run, scored):
     """Rewards that nothing in the replies tells of; a reward model knows them once it saw the first token."""
     dice, path = random.Random(1), scored()
@@ -227,6 +228,7 @@ def test_a_policy_without_an_adapter_is_as_far_as_it_is_measured_to_be(run, scor
     assert found[1][0].base > found[0][0].base + 0.01
 
 
+@pytest.mark.slow
 def test_a_first_adapter_is_on_what_the_engines_of_deploy_up_wrap(run, scored):
     given = Config.model_fields
     _, folder = run(
@@ -310,6 +312,7 @@ def test_ratios_are_to_the_policy_that_sampled(method, run, scored, tiny_model, 
     assert kindness(tiny_model, clipped / "adapter") < kindness(tiny_model, folder / "adapter") - 0.2
 
 
+@pytest.mark.slow
 def test_how_far_it_went_is_measured_on_the_replies_of_the_policy_that_is_updated(run, scored, tmp_path):
     """Half of the replies are an ancestor's, which found them far less likely."""
     rows = read_scores(scored())
@@ -710,6 +713,7 @@ def test_what_was_restored_is_gone_on_with_by_a_shorter_way():
     assert ended(1) == pytest.approx([0.0, 1.0, 1.0, 2.0])
 
 
+@pytest.mark.slow
 def test_what_the_judge_learns_from_is_not_for_the_policy(run, scored, tmp_path):
     rows = [Label("comparison", HI, "good", "bad", 1.0, conversation=f"c{n}") for n in range(30)]
     write_labels(tmp_path / "t.parquet", rows)
