@@ -373,7 +373,7 @@ def test_every_method_can_be_held_on_plain_texts(method, run, scored, rated, tin
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [*ON_SAMPLES, *ON_LABELS])
 def test_a_share_of_what_people_rated_well_is_learnt_by_each_method(method, run, scored, rated, tiny_model):
-    """Scores pay for the unkind replies: a method that learns from the best of kind ones has these already."""
+    """Scores pay for unkind replies: one that learns from the best of kind ones has these already."""
     scores, labels = scored(lambda kind: -1.0 if kind else 1.0), rated()
     plain, without = run("plain", method, scores, labels=labels, epochs=4)
     shared, with_it = run("shared", method, scores, labels=labels, epochs=4, sft_weight=1.0)
