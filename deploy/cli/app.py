@@ -19,6 +19,7 @@ from deploy.cli.learning import learning_app
 from deploy.cli.plots import plots
 from deploy.cli.release import release_app
 from deploy.cli.session import AsJson, Commands, Limit, MaybeWhy, Session, Why
+from deploy.cli.words import traffic
 from deploy.client import ROOT, ClientError, Object
 from deploy.demo.report import show_report
 from deploy.demo.run import Plan, run_demo
@@ -233,7 +234,7 @@ def _moved(session: Session, moved: Object, as_json: bool) -> None:
         return
     session.screen.say(f"{moved['champion']} answers from now on. Previous: {moved['previous'] or 'none'}.")
     if trial := moved["trial"]:
-        part = f"{trial['share']:.0%} of the traffic"
+        part = f"{traffic(trial['share'])} of the traffic"
         session.screen.say(
             f"  watch: {part} go to {trial['baseline']} for comparison."
             if trial["kind"] == "watch"

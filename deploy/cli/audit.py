@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.cli.words import share, span, stamp
+from deploy.cli.words import span, stamp, traffic
 
 ABOUT = ("id", "kind", "name", "role", "version", "state")  # understood without their name
 SECONDS = ("canary", "watch")
@@ -56,5 +56,5 @@ def _value(name: str, value: object) -> str:
     if name in TIMES:
         return stamp(value)
     if name == "share":
-        return str(share(value))
+        return traffic(value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

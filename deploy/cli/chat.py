@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.cli.said import REASONS, Lines, ask_why, read_said, tagged
+from deploy.cli.said import REASONS, Lines, ask_why, read_said, tagged, typed
 from deploy.client import Chunk, Client, ClientError, Object
 
 HELP = f"""\
@@ -146,7 +146,7 @@ class Talk:
         self.console.print(text, end=end, markup=False, soft_wrap=True)
 
 
-def converse(talk: Talk, read: Callable[[str], str] = input) -> None:
+def converse(talk: Talk, read: Callable[[str], str] = typed) -> None:
     """Read lines and act on them until /quit or the end of input. What the service refuses is said."""
     lines = Lines(read)
     talk.console.print("[dim]Say something; /help lists what else there is.[/dim]")

@@ -1,5 +1,6 @@
 """What a person types of replies in `thumbwheel chat`: reasons, each behind a #, and then a comment."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,14 @@ class UnknownReason(ClientError):
 class Said(NamedTuple):
     reasons: list[str]
     comment: str
+
+
+def typed(question: str) -> str:
+    """A line of the input. A piped one shows no typing, so it is printed, to be read with its answer."""
+    line = input(question)
+    if not sys.stdin.isatty():
+        print(line)
+    return line
 
 
 @dataclass

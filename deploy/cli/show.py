@@ -10,7 +10,7 @@ from deploy.cli.audit import change
 from deploy.cli.follow import doing
 from deploy.cli.table import Marked, cell, console_for, show_table
 from deploy.cli.trial import show_arms, trial_rows
-from deploy.cli.words import ago, duration, interval, number, share, span, stamp
+from deploy.cli.words import ago, duration, interval, number, share, span, stamp, traffic
 from deploy.client import Object
 from deploy.visible import visible_json
 
@@ -152,7 +152,7 @@ class Screen:
         watch = f"watched for {span(rules['watch'])} after a promotion" if rules["watch"] else "no watch"
         table = Table.grid(padding=(0, 2))
         for name, value in (
-            ("rules", f"{rules['mode']}, {rules['share']:.0%} of the traffic; {undecided}; {watch}"),
+            ("rules", f"{rules['mode']}, {traffic(rules['share'])} of the traffic; {undecided}; {watch}"),
             ("pinned", "yes: nothing moves by itself" if rules["pinned"] else "no"),
             ("waiting", ", ".join(release["waiting"])),
             *(trial_rows(trial, release["decides"]) if trial else [("on trial", None)]),

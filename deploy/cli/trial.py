@@ -6,7 +6,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from deploy.cli.table import show_table
-from deploy.cli.words import ago, many, share, span
+from deploy.cli.words import ago, many, share, span, traffic
 from deploy.client import Object
 
 Row = tuple[str, str | None]
@@ -18,7 +18,7 @@ def trial_rows(trial: Object, decides: Object) -> list[Row]:
     left = span(max(0.0, trial["ends"] - time.time()))
     rows: list[Row] = [
         (trial["kind"], f"{trial['version']} beside {trial['baseline']}, since {ago(trial['started'])}"),
-        ("share", f"{minority} has {trial['share']:.0%} of the traffic, for {left} more"),
+        ("share", f"{minority} has {traffic(trial['share'])} of the traffic, for {left} more"),
     ]
     if trial["asks"]:
         rows.append(("asks", f"{trial['asks']} Promote it, or abort."))

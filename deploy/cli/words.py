@@ -12,6 +12,11 @@ def share(value: float | None) -> str | None:
     return None if value is None else f"{value:.0%}"
 
 
+def traffic(value: float) -> str:
+    """A share of the traffic, as it was set: `10%`, `12.5%`."""
+    return f"{100 * value:.4g}%"
+
+
 def many(count: int, one: str, more: str | None = None) -> str:
     """`1 label`, `2 labels`."""
     return f"{count:,} {one if count == 1 else more or one + 's'}"

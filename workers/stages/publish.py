@@ -85,7 +85,7 @@ def release(registry: Registry, releases: Releases, name: str, parent: str, leas
         return reason
     found = releases.arrive(name, lease)
     if found.trial is not None and found.trial.version == name:
-        return f"{name} is on canary, with {found.trial.share:.0%} of the traffic"
+        return f"{name} is on canary, with {100 * found.trial.share:.4g}% of the traffic"
     if rules.pinned:
         return f"{name} waits: an operator has pinned {registry.aliases().champion}"
     if found.trial is not None:

@@ -136,5 +136,5 @@ export function revealedPair(turn, act) {
     );
   });
   const words = verdict(turn.comparison, turn.replies);
-  return [el("div", { class: "sides" }, sides), el("p", { class: "note good verdict" }, words)];
+  return [el("p", { class: "note good verdict" }, words), el("div", { class: "sides" }, sides)];
 }

@@ -89,6 +89,7 @@ def test_conversation_with_thumbs_and_pairs(thumbwheel, client):
     result = thumbwheel("chat", "--user", "ann", stdin="\n".join([*lines, "/dance", "/new", "/quit", ""]))
     assert result.exit_code == 0
     text = result.stdout
+    assert "you> And you?\n" in text, "a transcript has the questions"
     assert "There is no reply to rate yet." in text
     assert "Thanks: thumb up for policy-v0." in text
     assert "Thanks: thumb down for policy-v0." in text
@@ -459,6 +460,9 @@ def test_rules_are_changed_by_name(thumbwheel):
     assert changed["pinned"] is True
     shown = thumbwheel("release", "rules", "--unpin", "--watch-hours", "0", "--reason", "go").stdout
     assert "canary_then_ask, 20% of the traffic; undecided after 2 days: wait; no watch" in shown
+    thumbwheel("release", "rules", "--share", "0.125", "--reason", "in between")
+    assert "12.5% of the traffic" in thumbwheel("release").stdout
+    assert "12.5%" in thumbwheel("audit").stdout
     nothing = thumbwheel("release", "rules", "--reason", "none")
     assert (nothing.exit_code, "name what to change" in nothing.stderr) == (1, True)
 
