@@ -11,7 +11,8 @@ tw:events               stream  everything that was said, in order: kind, body (
 tw:marks                zset    place in the events → labels given by then, one a snapshot
 tw:prompt:<messages>    string  an imported prompt (JSON), by its messages' hash
 tw:prompts              stream  one entry per imported prompt: messages (hash)
-tw:labels               int     labels ever given (a changed mind is the same label)
+tw:labels               int     labels ever given (a changed mind is the same label), less those that were
+                                withdrawn before a snapshot saw them
 
 Counters, kept as feedback comes, so that reading them costs the same at any number of ratings:
 

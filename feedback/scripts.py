@@ -233,6 +233,11 @@ if policy then
   thumb(id, policy, tag, cjson.decode(before), -1)
   answered(id, policy, created, tag, -1)
 end
+-- What no snapshot has seen is no new label any more: else a thumb given and withdrawn, again and again,
+-- would start updates.
+local last = redis.call('ZRANGE', 'tw:marks', -1, -1)[1]
+local seen = last and tonumber(string.match(last, '^%d+')) or 0
+if cjson.decode(before).created * 1000 > seen then redis.call('DECR', 'tw:labels') end
 redis.call('HDEL', key, ARGV[2])
 redis.call('XADD', 'tw:events', '*', 'kind', 'withdrawal', 'body',
   cjson.encode({completion_id = id, rater = ARGV[2], created = tonumber(ARGV[3])}))

@@ -59,7 +59,7 @@ class Stats:
         self._kept = Kept(redis)
 
     def labels(self) -> int:
-        """Labels ever given."""
+        """Labels ever given, less those that were withdrawn before an update saw them."""
         return int(self._redis.get(layout.LABELS) or 0)
 
     def tags(self) -> list[str]:

@@ -11,6 +11,7 @@ import redis as redis_client
 
 from feedback import layout
 from feedback.errors import ExpiredPair, NoRating, NotComparable, UnknownCompletion, UnknownPair
+from feedback.reader import FeedbackReader
 from feedback.redis import connect, connect_async
 from feedback.stats import Stats
 from feedback.store import FeedbackStore
@@ -100,6 +101,23 @@ async def test_a_changed_mind_leaves_its_old_hour(store, stats):
     await store.withdraw("chatcmpl-1", "ann")
     assert in_hour(stats, "policy-v0", TEN + HOUR).down == 0
     assert stats.policies()["policy-v0"].down == 0
+
+
+async def test_a_thumb_given_and_withdrawn_again_and_again_is_no_new_label(store, stats, redis):
+    await store.log([completion("chatcmpl-1")])
+    for _ in range(3):
+        await store.rate(rating("chatcmpl-1", "up"))
+        assert stats.labels() == 1
+        await store.withdraw("chatcmpl-1", "ann")
+        assert stats.labels() == 0
+    await store.rate(rating("chatcmpl-1", "up"))
+    reader = FeedbackReader(redis)
+    reader.mark(stats.labels(), reader.cursor())
+    await store.withdraw("chatcmpl-1", "ann")
+    assert stats.labels() == 1, "an update has learnt from it"
+    await store.rate(rating("chatcmpl-1", "up", at=time.time() + 1))
+    await store.withdraw("chatcmpl-1", "ann")
+    assert stats.labels() == 1
 
 
 async def test_withdrawn_once_and_not_twice(store, stats):
