@@ -31,6 +31,7 @@ Operator = Annotated[Caller, Depends(operator)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[Identifier | None, Query(description="The last id of the page before")]
 Lines = Annotated[int, Query(ge=1, le=2000)]
+StageName = Annotated[str | None, Query(max_length=100, description="As the job names it")]
 Plot = Literal[
     "reward.png", "reward.json", "training.png", "training.json", "reliability.png", "reliability.json"
 ]
@@ -205,9 +206,9 @@ def _jobs(router: APIRouter, control: Control) -> None:
         return jobs.get(job_id).as_dict()
 
     @router.get("/jobs/{job_id}/log")
-    def log(job_id: str, _: Viewer, lines: Lines = 200) -> dict[str, Any]:
-        """The end of what its newest stage printed, where this gateway shares the worker's folder."""
-        found = control.logs.tail(jobs.get(job_id), lines)
+    def log(job_id: str, _: Viewer, lines: Lines = 200, stage: StageName = None) -> dict[str, Any]:
+        """What a stage printed last, the newest by default, where this gateway shares the worker's folder."""
+        found = control.logs.tail(jobs.get(job_id), lines, stage)
         return {"object": "job.log", "id": job_id, **asdict(found)}
 
     @router.post("/jobs/{job_id}/cancel")

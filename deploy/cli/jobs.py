@@ -14,6 +14,9 @@ INTERRUPTED = 130
 JobId = Annotated[str, typer.Argument(help="The job's id; `jobs list` shows it.")]
 MaybeJobId = Annotated[str | None, typer.Argument(help="The job's id. Default: the newest.")]
 Lines = Annotated[int, typer.Option(min=1, max=2000, help="How many, the last ones.")]
+Stage = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which; `jobs show` has them. Default: the newest.")
+]
 
 jobs_app = typer.Typer(
     invoke_without_command=True, help="The update jobs; lists the newest if not told more."
@@ -55,16 +58,21 @@ def watch_job(ctx: typer.Context, job_id: MaybeJobId = None, as_json: AsJson = F
 
 @jobs_app.command("log")
 def log_of_job(
-    ctx: typer.Context, job_id: MaybeJobId = None, lines: Lines = 50, as_json: AsJson = False
+    ctx: typer.Context,
+    job_id: MaybeJobId = None,
+    stage: Stage = None,
+    lines: Lines = 50,
+    as_json: AsJson = False,
 ) -> None:
-    """The end of what a job's newest stage printed."""
+    """The end of what one of a job's stages printed."""
     session: Session = ctx.obj
     with session.connect() as client:
-        found = client.get(f"/v1/jobs/{job_id or _newest(client)['id']}/log", lines=lines)
+        which = {"stage": stage} if stage else {}
+        found = client.get(f"/v1/jobs/{job_id or _newest(client)['id']}/log", lines=lines, **which)
     if as_json:
         session.screen.json(found)
         return
-    session.screen.warn(_headline(found))  # beside the lines, which may go into a file
+    session.screen.warn(_headline(found, stage))  # beside the lines, which may go into a file
     for line in found["lines"]:
         session.screen.say(line)
 
@@ -88,7 +96,9 @@ def _newest(client: Client) -> Object:
     raise ClientError("There is no job yet. `thumbwheel update` starts one.")
 
 
-def _headline(log: Object) -> str:
+def _headline(log: Object, asked: str | None) -> str:
+    if log["stage"] is None and asked:
+        return f"{asked} of {log['id']} has printed nothing."
     if log["stage"] is None:
         return f"No stage of {log['id']} has printed anything yet."
     part = f", the last {len(log['lines'])} lines" if log["more"] else ""

@@ -34,7 +34,7 @@ def write(steady: Gateway, job: str, stage: str, text: str | bytes) -> Path:
     return path
 
 
-def tail(client, job: str, **query: int) -> dict:
+def tail(client, job: str, **query: int | str) -> dict:
     answer = client.get(f"/v1/jobs/{job}/log", params=query)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -49,6 +49,45 @@ def test_the_newest_stage_is_told_to_its_last_line(client, steady, job):
     assert tail(client, job) == told | {"lines": ["one", "two", "three"], "more": False}
     short = tail(client, job, lines=2)
     assert (short["lines"], short["more"]) == (["two", "three"], True)
+
+
+def with_stages(steady: Gateway, *names: str) -> str:
+    """A job of which these stages are done, and whose logs are still to be written."""
+    job = steady.jobs.create(Kind.reward, by="test")
+    lease = steady.jobs.acquire(job.id)
+    assert lease is not None
+    stages = [{"name": name, "state": "done", "seconds": 1.0, "message": None} for name in names]
+    steady.jobs.update(lease, state="done", stages=stages)
+    steady.jobs.release(lease)
+    return job.id
+
+
+def test_any_stage_is_told_by_its_name_or_its_folders(client, steady):
+    job = with_stages(steady, "snapshot", "score-1", "score", "skipped")
+    write(steady, job, "01-snapshot", "read\n")
+    write(steady, job, "02-score-1", "one\ntwo\n")
+    write(steady, job, "03-score", "")
+    told = {"object": "job.log", "id": job, "stage": "02-score-1"}
+    for stage in ("score-1", "02-score-1"):
+        assert tail(client, job, stage=stage) == told | {"lines": ["one", "two"], "more": False}
+    assert tail(client, job, stage="score-1", lines=1)["lines"] == ["two"]
+    empty, without = tail(client, job, stage="score"), tail(client, job, stage="skipped")
+    assert (empty["stage"], empty["lines"]) == ("03-score", [])
+    assert (without["stage"], without["lines"]) == (None, [])
+
+
+def test_no_path_is_made_of_a_stage_that_is_asked_for(client, steady):
+    job = with_stages(steady, "snapshot", "score")
+    write(steady, job, "01-snapshot", "fine\n")
+    write(steady, job, "05-hidden", "not among the job's stages\n")
+    (steady.home / "jobs" / job / "02-score").mkdir()
+    (steady.home / "jobs" / job / "02-score" / "log.txt").symlink_to(steady.home / "keys" / "operator")
+    assert tail(client, job, stage="score")["lines"] == []
+    for stage in ("hidden", "05-hidden", "", "..", "../../keys", "/etc", "01-snapshot/..", "snapshot\0", "*"):
+        answer = client.get(f"/v1/jobs/{job}/log", params={"stage": stage})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "stage"), (stage, answer.text)
+        assert "It has snapshot, score." in answer.json()["error"]["message"]
+    assert client.get(f"/v1/jobs/{job}/log", params={"stage": "x" * 101}).status_code == 400
 
 
 def test_a_progress_bar_is_what_a_terminal_shows_of_it(client, steady, job):

@@ -274,6 +274,139 @@ def test_a_job_that_published_nothing_does_not_look_like_one_that_did(chromium, 
         expect(published).to_have_attribute("class", "tag good")
 
 
+def test_a_candidate_that_the_gate_rejected_does_not_look_like_a_success(chromium, lively):
+    done = [
+        {"name": n, "state": "done", "seconds": 1.0, "message": None} for n in ("train_reward", "evaluate")
+    ]
+    for stages in (done, done[:1]):
+        lively.jobs.create(Kind.cycle, by="test")
+        Worker(lively).end(state="done", reward="reward-v1", reason="No gain.", stages=stages)
+    lively.jobs.create(Kind.cycle, by="test")
+    published = [*done, done[0] | {"name": "publish"}]
+    Worker(lively).end(state="done", reward="reward-v1", policy="policy-v2", stages=published)
+    with operating(chromium, lively) as page:
+        tags = page.locator(".job-head .tag")
+        told = (
+            ("done", "tag good"),
+            ("done, no new policy", "tag"),
+            ("done, candidate rejected", "tag warn"),
+        )
+        for place, (text, kind) in enumerate(told):
+            expect(tags.nth(place)).to_have_text(text)
+            expect(tags.nth(place)).to_have_attribute("class", kind)
+
+
+def test_shares_are_told_as_they_were_set(chromium, lively):
+    with lively.client() as client:
+        for share in (0.125, 0.005):
+            assert client.post("/v1/release", json={"share": share, "reason": "a test"}).status_code == 200
+    with operating(chromium, lively) as page:
+        expect(page.locator("#rules")).to_contain_text(re.compile(r"Share0\.5\s% of the traffic"))
+        expect(page.locator("#release")).to_contain_text(
+            re.compile(r"goes on canary with 0\.5\s% of the traffic")
+        )
+        expect(page.locator("#audit")).to_contain_text(re.compile(r"share: 10\s% → 12\.5\s%"))
+        expect(page.locator("#audit")).to_contain_text(re.compile(r"share: 12\.5\s% → 0\.5\s%"))
+        node(page, "policy-v2").click()
+        page.get_by_role("button", name="Put it on canary").click()
+        expect(page.get_by_label("Share of the traffic")).to_have_value("0.5")
+        page.get_by_label("Share of the traffic").fill("12.5")
+        confirm(page, "Begin the canary")
+        expect(page.locator("#release")).to_contain_text(re.compile(r"champion87\.5\s%.*canary12\.5\s%"))
+        expect(node(page, "policy-v2")).to_contain_text(re.compile(r"canary 12\.5\s%"))
+        expect(node(page, "policy-v1")).to_contain_text(re.compile(r"champion 87\.5\s%"))
+
+
+def test_any_stages_log_is_chosen_and_one_that_printed_nothing_says_so(page, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    stages = [
+        {"name": "snapshot", "state": "done", "seconds": 1.0, "message": None},
+        {"name": "rewrite", "state": "skipped", "seconds": 0.0, "message": "no judge"},
+        {"name": "score", "state": "done", "seconds": 1.0, "message": None},
+        {"name": "evaluate", "state": "running", "seconds": 1.0, "message": None},
+    ]
+    for name, log in (("01-snapshot", "read it\n"), ("03-score", ""), ("04-evaluate", "")):
+        worker.stage(name, 0.5, "half", log)
+    worker.update(stages=stages)
+    job = page.get_by_role("article", name=worker.job.id)
+    job.get_by_text("Stages and log").click()
+    log, title = job.get_by_role("region", name="Log of"), job.locator(".log-title")
+    expect(log).to_have_text("(nothing yet)")
+    choice = job.get_by_label("Log of", exact=True)
+    choice.select_option("snapshot")
+    expect(log).to_have_text("read it")
+    expect(title).to_have_text("01-snapshot/log.txt")
+    choice.select_option("score")
+    expect(log).to_have_text("It printed nothing.")
+    choice.select_option("rewrite")
+    expect(title).to_have_text("rewrite printed nothing.")
+    expect(log).to_be_hidden()
+    choice.select_option("snapshot")
+    stages[-1]["state"] = "done"
+    worker.update(stages=[*stages, {"name": "publish", "state": "running", "seconds": 1.0, "message": None}])
+    expect(choice.get_by_role("option")).to_have_count(6)
+    expect(choice).to_have_value("snapshot")
+    expect(log).to_have_text("read it")
+    worker.end(state="done")
+
+
+def test_a_pause_is_told_with_who_and_why_and_nothing_contradicts_it(chromium, gateway):
+    with operating(chromium, gateway) as page, gateway.client() as client:
+        learning, jobs = page.locator("#learning"), page.locator("#jobs")
+        expect(jobs).to_contain_text("Updates start by themselves as labels come")
+        client.post("/v1/learning", json={"paused": True, "reason": "odd labels"})
+        expect(jobs).to_contain_text("Learning is paused, so none starts by itself")
+        expect(jobs).not_to_contain_text("Updates start by themselves")
+        expect(learning.locator(".paused")).to_have_text(re.compile(r"^Paused .+ by operator: odd labels$"))
+        expect(learning).to_contain_text("no update yet")
+        gateway.jobs.create(Kind.cycle, by="test")
+        worker = Worker(gateway)
+        expect(learning).to_contain_text("the first update is running")
+        expect(learning).not_to_contain_text("no update yet")
+        worker.end(state="done")
+        expect(learning).to_contain_text("no update yet")
+        client.post("/v1/learning", json={"paused": False, "reason": "all is well"})
+        expect(learning.locator(".paused")).to_have_count(0)
+
+
+def test_a_version_is_shown_with_its_thumbs_and_leads_to_the_dashboard(chromium, lively):
+    with lively.client() as client:
+        body = {"model": "policy-v0", "messages": [{"role": "user", "content": "hello"}]}
+        reply = client.post("/v1/chat/completions", json=body).json()
+        thumb = {"completion_id": reply["id"], "rating": "up"}
+        assert client.post("/v1/feedback", json=thumb).status_code == 200
+    with operating(chromium, lively) as page:
+        node(page, "policy-v0").click()
+        facts = page.locator("#version .facts")
+        expect(facts).to_contain_text(re.compile(r"Thumbs100\s% of 1 up"))
+        expect(facts).to_contain_text("Replies1")
+        page.keyboard.press("Escape")
+        node(page, "policy-v1").click()
+        expect(facts).to_contain_text("Thumbsnone yet")
+        page.locator("#version").get_by_role("link", name="on the dashboard").click()
+        expect(page).to_have_url(lively.url + "/dashboard?versions=policy-v1")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_shows_all_of_the_audit_log_and_of_the_stages(chromium, lively, width):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    worker.stage("02-train_reward", 0.5, "x" * 60 + " and more of it", "")
+    lively.registry.promote("policy-v2", who=worker.job.id, why="accepted by the gate", lease=worker._lease)
+    with operating(chromium, lively, viewport=NARROW | {"width": width}) as page:
+        page.get_by_text("Stages and log").first.click()
+        expect(page.locator("#audit")).to_contain_text(worker.job.id)
+        for cells in ("#audit td", ".stages tbody :is(th, td)", "main .card"):
+            boxes = [cell.bounding_box() for cell in page.locator(cells).all()]
+            ends = [box["x"] + box["width"] for box in boxes if box]
+            assert ends, cells
+            assert max(ends) <= width, cells
+        for table in ("#audit", ".job .scroll"):
+            assert page.locator(table).evaluate("it => it.scrollWidth - it.clientWidth") <= 0, table
+        assert violations(page) == []
+
+
 @pytest.mark.parametrize("width", [1280, 1440])
 def test_no_hole_stands_below_a_release_without_a_trial(page, width):
     page.set_viewport_size({"width": width, "height": 900})

@@ -2,8 +2,7 @@
 
 import { post } from "./api.js";
 import { ask, fieldsOf } from "./operate-ask.js";
-import { share } from "./board-words.js";
-import { span } from "./operate-words.js";
+import { percent, span, traffic } from "./operate-words.js";
 
 const of = (version) => `/v1/policies/${encodeURIComponent(version)}`;
 const AT_ONCE = "Replies that are being written end with the version that they began with.";
@@ -18,7 +17,7 @@ export class Acts {
   promote(version) {
     const { release, status } = this.feed.known;
     const { rules, trial } = release;
-    const others = share(rules.share);
+    const others = traffic(rules.share);
     this.#ask({
       title: `Promote ${version}?`,
       says: [
@@ -199,5 +198,4 @@ function changes(rules, { mode, undecided, share: part, canary, watch }) {
 // As much of a job's id as tells it from others, and fits a line.
 const brief = (id) => id.slice(0, "job-".length + 8);
 const rounded = (value) => Number(value.toPrecision(6));
-const percent = (value) => rounded(100 * value);
 const hours = (seconds) => rounded(seconds / 3600);

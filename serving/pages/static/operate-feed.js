@@ -42,7 +42,7 @@ export class Feed {
       get(`/v1/jobs?limit=${NEWEST.jobs}`, options),
     ]);
     Object.assign(this.known, { status, release, jobs });
-    const marks = JSON.stringify([aliases(status), release.rules, release.trial?.started, jobs.data.map(published)]);
+    const marks = JSON.stringify([aliases(status), status.learning.paused, release.rules, release.trial?.started, jobs.data.map(published)]);
     if (marks === this.marks && Date.now() - this.seldom < SELDOM) return;
     const [policies, rewards, counts, audit] = await Promise.all([
       get(`/v1/policies?limit=${NEWEST.versions}`, options),

@@ -8,6 +8,8 @@ import { span } from "./operate-words.js";
 
 const STATES = { done: "good", failed: "bad", cancelled: "warn", skipped: "warn", running: "accent", queued: "" };
 const OLDER = 20;
+const LEARNS = "Updates start by themselves as labels come; or start one.";
+const PAUSED = "Learning is paused, so none starts by itself; resume it, or start one.";
 const active = ({ state }) => state === "queued" || state === "running";
 
 export class JobList {
@@ -20,9 +22,9 @@ export class JobList {
     older.addEventListener("click", () => this.more());
   }
 
-  show({ data, has_more }) {
+  show({ jobs: { data, has_more }, status: { learning } }) {
     if (data.length === 0) {
-      draw(this.parent, "none", () => el("p", { class: "empty" }, "No job has run yet. Updates start by themselves as labels come; or start one."));
+      draw(this.parent, learning.paused, (paused) => el("p", { class: "empty" }, `No job has run yet. ${paused ? PAUSED : LEARNS}`));
       return;
     }
     // More were made than one page holds, so some in between are not known: begin again.
@@ -107,12 +109,17 @@ function head(job) {
   ];
 }
 
-// What was not better, or did not pass the gate, is done as well, but nothing came of it.
+// What was not better, or did not pass the gate, is done as well, but nothing, or less than was wanted, came of it.
 function state(job) {
+  if (rejected(job)) return el("span", { class: "tag warn" }, "done, candidate rejected");
   if (job.state === "done" && published(job).length === 0) return el("span", { class: "tag" }, "done, nothing published");
+  if (job.state === "done" && wantsPolicy(job) && !job.policy) return el("span", { class: "tag" }, "done, no new policy");
   return el("span", { class: `tag ${STATES[job.state]}` }, job.cancel_requested && active(job) ? "stopping" : job.state);
 }
 
+const wantsPolicy = ({ kind }) => kind !== "reward";
+// A candidate that the gate accepts goes on from its evaluation to be published.
+const rejected = (job) => job.state === "done" && wantsPolicy(job) && !job.policy && job.stages.at(-1)?.name === "evaluate";
 const published = ({ reward, policy }) => [reward, policy].filter(Boolean);
 
 function took({ started, finished, state }) {
@@ -136,18 +143,19 @@ function stagesOf(id, stages) {
   const rows = stages.map(({ name, state, seconds, message }) =>
     el(
       "tr",
-      {},
-      el("th", { scope: "row" }, name),
-      el("td", {}, el("span", { class: `tag ${STATES[state] ?? ""}` }, state)),
-      el("td", { class: "number" }, `${seconds.toFixed(1)} s`),
-      el("td", { class: "long" }, message ?? ""),
+      { role: "row" },
+      el("th", { scope: "row", role: "rowheader" }, name),
+      el("td", { role: "cell" }, el("span", { class: `tag ${STATES[state] ?? ""}` }, state)),
+      el("td", { role: "cell", class: "number" }, `${seconds.toFixed(1)} s`),
+      el("td", { role: "cell", class: "long" }, message ?? ""),
     ),
   );
   const heads = ["stage", "state", "took", "last said"].map((name) => el("th", { scope: "col", class: name === "took" ? "number" : null }, name));
   return el(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": `Stages of ${id}` },
-    el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)),
+    // The roles stay where a phone shows rows as blocks, and would take them for no table any more.
+    el("table", { class: "stages", role: "table" }, el("thead", {}, el("tr", {}, heads)), el("tbody", { role: "rowgroup" }, rows)),
   );
 }
 

@@ -3,7 +3,7 @@
 import { el, find } from "./dom.js";
 import { share } from "./board-words.js";
 import { draw, svg } from "./operate-draw.js";
-import { number, surely } from "./operate-words.js";
+import { number, surely, traffic } from "./operate-words.js";
 
 const NODE = { width: 226, height: 84 };
 const STEP = { x: NODE.width + 15, y: NODE.height + 20 };
@@ -45,8 +45,8 @@ export function nodesOf({ policies, release, counts, status }) {
 export function namesOf(id, status, { trial, waiting }) {
   const minority = trial && (trial.kind === "canary" ? trial.version : trial.baseline);
   const names = [];
-  if (id === status.champion) names.push(trial ? `champion ${share(1 - trial.share)}` : "champion");
-  if (id === minority) names.push(`${trial.kind === "canary" ? "canary" : "before"} ${share(trial.share)}`);
+  if (id === status.champion) names.push(trial ? `champion ${traffic(1 - trial.share)}` : "champion");
+  if (id === minority) names.push(`${trial.kind === "canary" ? "canary" : "before"} ${traffic(trial.share)}`);
   else if (id === status.previous) names.push("previous");
   if (waiting.includes(id)) names.push("waiting");
   return names;

@@ -6,18 +6,29 @@ import { count, many } from "./board-words.js";
 import { draw } from "./operate-draw.js";
 import { ago, change } from "./operate-words.js";
 
-export function showLearning(parent, { status: { learning }, counts }, acts) {
+export function showLearning(parent, { status: { learning, jobs }, counts, audit }, acts) {
   const fresh = counts.labels - learning.labels;
-  draw(parent, [learning.paused, learning.updated, ago(learning.updated), fresh], () => [
+  const running = jobs.some(({ state }) => state === "running");
+  const paused = learning.paused ? pausing(audit.data) : null;
+  draw(parent, [learning.paused, learning.updated, ago(learning.updated), fresh, running, paused], () => [
     el(
       "p",
       { class: "row" },
       el("span", { class: `tag ${learning.paused ? "warn" : "good"}` }, learning.paused ? "paused" : "on"),
-      el("span", { class: "soft small" }, learning.updated ? `last update ${ago(learning.updated)}` : "no update yet"),
+      el("span", { class: "soft small" }, updates(learning.updated, running)),
     ),
+    paused && el("p", { class: "soft small paused" }, `Paused ${moment(paused.when)} by ${paused.who}${paused.why ? `: ${paused.why}` : "."}`),
     el("p", {}, el("span", { class: "figure" }, count(fresh)), el("span", { class: "unit" }, ` ${fresh === 1 ? "label" : "labels"} ${learning.updated ? "since then" : "so far"}`)),
     el("p", { class: "row acts" }, button({ "data-focus": "pause", onclick: () => acts.pause(!learning.paused) }, learning.paused ? "Resume learning" : "Pause learning")),
   ]);
+}
+
+// Who paused it, when and why; null where that is no longer among the newest of the audit log.
+const pausing = (actions) => actions.find(({ what, after }) => what === "learning.pause" && after?.paused) ?? null;
+
+function updates(updated, running) {
+  if (!updated) return running ? "the first update is running" : "no update yet";
+  return `last update ${ago(updated)}${running ? ", another is running" : ""}`;
 }
 
 export function showEngines(parent, { status: { engines, champion } }) {

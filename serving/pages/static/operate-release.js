@@ -1,9 +1,8 @@
 // Who answers, what is on trial, and what an operator can do about it.
 
 import { button, el, moment } from "./dom.js";
-import { share } from "./board-words.js";
 import { draw } from "./operate-draw.js";
-import { span } from "./operate-words.js";
+import { span, traffic } from "./operate-words.js";
 
 export function showRelease(parent, { status, release }, acts) {
   const { trial, rules } = release;
@@ -53,7 +52,7 @@ export function showRules(parent, { release }, acts) {
     el(
       "dl",
       { class: "facts" },
-      ...fact("Share", `${share(rules.share)} of the traffic`),
+      ...fact("Share", `${traffic(rules.share)} of the traffic`),
       ...fact("Undecided", `after ${span(rules.canary)} ${UNDECIDED[rules.undecided]}`),
       ...fact("Watch", rules.watch > 0 ? `${span(rules.watch)} after a promotion` : "none"),
       ...fact("Pinned", rules.pinned ? el("span", { class: "tag warn" }, "yes, nothing moves by itself") : "no"),
@@ -114,7 +113,7 @@ function arm(version, role, part) {
     "div",
     {},
     el("p", { class: "row" }, el("span", { class: "figure" }, version), el("span", { class: kind }, words)),
-    el("p", { class: "soft small" }, `${share(part)} of the traffic`),
+    el("p", { class: "soft small" }, `${traffic(part)} of the traffic`),
   );
 }
 
@@ -143,7 +142,7 @@ function idle(rules) {
     ask_first: "What the gate accepts waits here for an operator.",
     at_once: "What the gate accepts is promoted at once.",
   };
-  const says = rules.pinned ? "Pinned: what the gate accepts waits." : (next[rules.mode] ?? `What the gate accepts next goes on canary with ${share(rules.share)} of the traffic.`);
+  const says = rules.pinned ? "Pinned: what the gate accepts waits." : (next[rules.mode] ?? `What the gate accepts next goes on canary with ${traffic(rules.share)} of the traffic.`);
   return el("p", { class: "soft small" }, `Nothing is on trial. ${says}`);
 }
 

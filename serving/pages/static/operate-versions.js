@@ -91,11 +91,14 @@ function policy(version, known, acts) {
   const { metrics } = version;
   const names = namesOf(version.id, known.status, known.release);
   const rise = metrics.reference_nll_rise;
+  const said = nodesOf(known).find(({ id }) => id === version.id); // none where it was made just now
   return [
     el("p", { class: "row" }, tags(names)),
     facts({
       "Came from": version.parent,
       Made: moment(version.created),
+      Thumbs: said && (said.thumbs ? `${share(said.approval)} of ${count(said.thumbs)} up` : "none yet"),
+      Replies: said && count(said.replies),
       Job: version.job && el("code", {}, version.job),
       "Reward model": version.reward,
       "Win rate over its parent": metrics.win_rate === undefined ? null : `${surely(metrics.win_rate, metrics.win_rate_interval)}, by the held-out judge`,
@@ -106,6 +109,7 @@ function policy(version, known, acts) {
       "Reference texts": rise === undefined ? null : `${share(Math.abs(rise), 1)} ${rise > 0 ? "less" : "more"} likely than to the base`,
       ...rules(metrics.rules ?? {}),
     }),
+    el("p", { class: "small" }, el("a", { href: `/dashboard?versions=${encodeURIComponent(version.id)}` }, "What people said of it, on the dashboard")),
     choices(version.id, known, acts),
   ];
 }

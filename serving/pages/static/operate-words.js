@@ -18,6 +18,12 @@ export function span(seconds, most = 2) {
   return told.join(" ") || many(0, "second");
 }
 
+// A hundred times a share, without the noise that this leaves.
+export const percent = (value) => Number((100 * value).toPrecision(6));
+
+// A share of the traffic as it was set, never rounded: "12.5 %".
+export const traffic = (value) => `${percent(value)} %`;
+
 export const ago = (when) => (when ? `${span(Date.now() / 1000 - when, 1)} ago` : NONE);
 
 export const number = (value, digits = 2) => (value === null || value === undefined ? NONE : value.toFixed(digits));
@@ -62,6 +68,7 @@ function short(value, name) {
   if (value === null || value === undefined) return NONE;
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (LENGTHS.includes(name)) return span(value);
+  if (typeof value === "number" && name === "share") return traffic(value);
   if (typeof value === "number") return String(Number(value.toPrecision(4)));
   if (Array.isArray(value)) return value.map((inner) => short(inner)).join(", ");
   if (typeof value !== "object") return String(value);

@@ -28,7 +28,7 @@ function show(known) {
   showLineage(find("#lineage"), known, open);
   showPolicies(find("#policies"), known, open);
   showRewards(find("#rewards"), known, open);
-  jobs.show(known.jobs);
+  jobs.show(known);
   showEngines(find("#engines"), known);
   audit.show(known.audit);
   find("#trouble").hidden = true;

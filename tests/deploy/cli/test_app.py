@@ -270,6 +270,16 @@ def test_a_jobs_log_is_told_to_its_last_line(thumbwheel, gateway):
     assert asked_json(found)["lines"][:2] == ["one", "[bold]two"]
     assert "\x1b]0;title" in asked_json(found)["lines"][2]
     assert not set(found.stdout) & set("\x1b\x07\x9b\u202e")
+    stages = [{"name": n, "state": "done", "seconds": 1.0, "message": None} for n in ("snapshot", "score")]
+    worker.stage("02-score", 0.75, "scoring", "newer\n")
+    worker.update(stages=[*stages, {"name": "left-out", "state": "skipped", "seconds": 0.0, "message": "x"}])
+    assert thumbwheel("jobs", "log").stdout == "newer\n"
+    assert thumbwheel("jobs", "log", job.id, "--stage", "snapshot").stdout.startswith("one\n")
+    nothing = thumbwheel("jobs", "log", "--stage", "left-out")
+    assert (nothing.stdout, nothing.stderr) == ("", f"left-out of {job.id} has printed nothing.\n")
+    wrong = thumbwheel("jobs", "log", "--stage", "../keys")
+    assert wrong.exit_code == 1
+    assert "It has snapshot, score, left-out." in " ".join(wrong.stderr.split())
     worker.end(state="done")
 
 
