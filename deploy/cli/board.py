@@ -47,6 +47,7 @@ class Sheet:
     rows: list[tuple[object, ...]]
     prose: tuple[str, ...] = ()
     least: tuple[str, ...] = ()
+    none: str | None = None  # said where there are no rows, if not what is said of all
 
 
 def show(screen: Screen, found: Object, parts: tuple[Part, ...] = ()) -> None:
@@ -64,15 +65,20 @@ def show(screen: Screen, found: Object, parts: tuple[Part, ...] = ()) -> None:
         if place:
             screen.say("")
         screen.console.print(f"[bold]{escape(sheet.title)}[/bold]", soft_wrap=True)
-        _show_sheet(screen, sheet, slice(None) if parts else BRIEF[part])
+        some = slice(None) if parts else BRIEF[part]
+        _show_sheet(screen, sheet, some, "in the selection" if _narrowed(found) else "yet")
     if not parts and screen.console.is_terminal:
         rest = ",".join(part for part in Part if part not in BRIEF)
         screen.console.print(f"\n[dim]More: --show {rest}, or --all[/dim]", soft_wrap=True)
 
 
-def _show_sheet(screen: Screen, sheet: Sheet, some: slice) -> None:
+def _narrowed(found: Object) -> bool:
+    return found["since"] is not None or any(found["filters"].values())
+
+
+def _show_sheet(screen: Screen, sheet: Sheet, some: slice, where: str) -> None:
     if not sheet.rows:
-        screen.say("Nothing of this in the selection.")
+        screen.say(sheet.none or f"Nothing of this {where}.")
         return
     rows = sheet.rows[some]
     show_table(screen.console, sheet.columns, rows, prose=sheet.prose, least=sheet.least)
@@ -203,7 +209,15 @@ def _matrix(found: Object) -> Sheet:
     ]
     title = "Who beats whom: how often the row was preferred to the column (a tie: half; *: surely not even)"
     over = tuple(f"over {version}" for version in versions)
-    return Sheet(title, ("policy", *over), rows, least=over)
+    return Sheet(title, ("policy", *over), rows, least=over, none=_uncompared(found))
+
+
+def _uncompared(found: Object) -> str | None:
+    """Why no version beats another."""
+    if count := found["totals"]["comparisons"]:
+        were = "the choice was" if count == 1 else f"all {count:,} choices were"
+        return f"Two versions have to be compared first: {were} of one version against itself."
+    return None if _narrowed(found) else "No choices yet. Two versions have to be compared first."
 
 
 def _won(cell: Object | None) -> str | None:
@@ -250,7 +264,9 @@ def _champions(found: Object) -> Sheet:
         (stamp(mark["time"]), mark["kind"], _moved(mark), mark["who"], mark["why"]) for mark in found["marks"]
     ]
     title = f"When the champion changed{_drawn(found)}"
-    return Sheet(title, ("when", "kind", "change", "by", "why"), rows, prose=("why",), least=("by",))
+    columns = ("when", "kind", "change", "by", "why")
+    none = "It did not change in this time."
+    return Sheet(title, columns, rows, prose=("why",), least=("by",), none=none)
 
 
 def _moved(mark: Object) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from deploy.cli.table import show_table
 from deploy.cli.words import ago, many, stamp
 from deploy.client import PAGE, Client, Object
 
+MOST_REASONS = 8
 FINISHES = {"stop": None, "length": "cut at its longest", None: "broken off"}
 
 
@@ -39,8 +41,12 @@ def labels(
         query["reason"] = reason
     with session.connect() as client:
         found = newest(client, limit, query, "comments" if comments else "labels")
+        ticked = [] if found or reason is None else _reasons(client, query)
     if as_json:
         session.screen.json(found)
+        return
+    if not found:
+        session.screen.say(_none(query, comments, ticked))
         return
     rows = [
         (
@@ -94,6 +100,22 @@ def newest(client: Client, limit: int, query: Query, which: str) -> list[Object]
         after = {"after": page["next"]}
 
 
+def _reasons(client: Client, query: Query) -> list[str]:
+    """What was ticked, whatever is asked for, but of the same selection."""
+    others = {name: value for name, value in query.items() if name != "reason"}
+    return [row["reason"] for row in client.get("/v1/stats/reasons", **others)["data"]]
+
+
+def _none(query: Query, comments: bool, ticked: list[str]) -> str:
+    """Why no label is listed."""
+    where = " in this selection" if query.keys() - {"reason"} else ""
+    if "reason" not in query:
+        return f"There are no {'comments' if comments else 'labels'}{where or ' yet'}."
+    there = ", ".join(ticked[:MOST_REASONS]) + (", …" if len(ticked) > MOST_REASONS else "")
+    given = f"given{where} were {there}" if ticked else f"none was given{where or ' yet'}"
+    return f"Nothing was given with the reason {query['reason']!r}{where}; {given}."
+
+
 def who_said(label: Object) -> tuple[str | None, str, str]:
     """When a label was given, to whom, and what it says."""
     if label["kind"] == "rating":
@@ -136,7 +158,12 @@ def _show_messages(screen: Screen, reply: Object) -> None:
 
 def _show_words(screen: Screen, who: str, words: str | None) -> None:
     told = "[dim]no text was kept[/dim]" if words is None else escape(words)
-    screen.console.print(f"[bold]{escape(who)}[/bold]  {told}", soft_wrap=True)
+    screen.console.print(f"[bold]{escape(who)}[/bold]{_beside(told, '  ')}", soft_wrap=True)
+
+
+def _beside(words: str, gap: str) -> str:
+    """What stands behind a name: of several lines all below it and alike, so that a list stays one."""
+    return f"{gap}{words}" if "\n" not in words else "\n" + indent(words, "    ")
 
 
 def _show_said(screen: Screen, said: Iterable[Object]) -> None:
@@ -153,7 +180,7 @@ def _show_said(screen: Screen, said: Iterable[Object]) -> None:
         screen.say("\n" + "; ".join(str(fact) for fact in facts if fact))
         for name in ("comment", "correction"):
             if words := label.get(name):
-                screen.say(f"  {name}: {words}")
+                screen.say(f"  {name}:{_beside(words, ' ')}")
 
 
 def _text(content: Any) -> str | None:

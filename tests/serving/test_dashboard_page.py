@@ -146,6 +146,8 @@ def test_a_reward_model_that_misjudges_thumbs_does_not_hide_it(chromium, gateway
     with signed_in(chromium, gateway) as page:
         opened(page, gateway)
         expect(tile(page, "Reward model")).to_contain_text("AUROC 0.21 of 40 thumbs: below chance")
+        expect(tile(page, "Reward model")).to_contain_text("held-out pairs, whatever is selected")
+        expect(tile(page, "Reward model")).to_contain_text("accepted on all unseen labels")
         ticks = page.locator("#volume .ytick text").all_text_contents()
         assert ticks == ["0", "1"], "one thumb is counted by whole numbers"
 
@@ -226,6 +228,70 @@ def test_an_end_needs_a_beginning(page):
         choice(page, "From").fill("2026-01-01")
     assert "since=1767225600&until=1769904000" in asked.value.url, "by UTC days"
     expect(page.locator("#live")).to_contain_text("Live")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "says", "right"),
+    [
+        ("2026-01-05", "2026-01-01", "It ends before it begins.", "2026-01-05"),
+        ("2999-01-01", "2999-01-05", "It lies ahead: there is no feedback yet.", None),
+        ("2999-01-01", "", "It lies ahead: there is no feedback yet.", None),
+    ],
+)
+def test_a_time_that_cannot_be_is_not_asked_for(page, filled, first, last, says, right):
+    asked = []
+    page.on("request", lambda request: "/stats/dashboard" in request.url and asked.append(request.url))
+    page.goto(f"{filled.url}/dashboard?range=custom&from={first}&to={last}&versions=policy-v1&tag=writing")
+    expect(page.get_by_role("status")).to_have_text(says)
+    expect(page.locator("#live")).to_have_text(f"Not up to date: {says}")
+    expect(page.get_by_role("link", name="Download CSV")).to_be_hidden()
+    expect(page.locator("#board")).to_be_hidden()
+    assert asked == []
+    assert violations(page) == []
+    if right:
+        choice(page, "To").fill(right)
+    else:
+        choice(page, "From").fill("2020-01-01")
+    expect(page.locator("#live")).to_contain_text("Live")
+    expect(page.get_by_role("status")).to_have_text("")
+    expect(page.get_by_role("link", name="Download CSV")).to_be_visible()
+    expect(choice(page, "Tag")).to_have_value("writing")
+    expect(page.get_by_role("checkbox", name="policy-v1")).to_be_checked()
+    assert "versions=policy-v1&tag=writing" in page.url
+    if right:
+        choice(page, "To").fill("2025-12-31")
+        expect(page.get_by_role("status")).to_have_text(says)
+        choice(page, "Time").select_option("7d")
+        expect(page.get_by_role("status")).to_have_text("")
+        expect(page.locator("#live")).to_contain_text("Live")
+
+
+def test_an_end_is_typed_key_by_key(page, filled):
+    opened(page, filled, "?range=custom&from=2026-01-01")
+    choice(page, "To").focus()
+    page.keyboard.type("01312026", delay=30)
+    expect(choice(page, "To")).to_have_value("2026-01-31")
+    expect(page.get_by_role("status")).to_have_text("")
+    expect(page.locator("#live")).to_contain_text("Live")
+
+
+def test_a_version_against_itself_is_no_comparison(chromium, gateway):
+    with gateway.client() as client, signed_in(chromium, gateway) as page:
+        rate(client, "one thumb")
+        opened(page, gateway)
+        says = "No choices in the selection. Two versions have to be compared first."
+        for chart in ("matrix", "strengths"):
+            expect(page.locator(f"#{chart} .nothing")).to_have_text(says)
+        for _ in range(2):
+            choose(client, "a")
+        says = (
+            "Two versions have to be compared first: all 2 choices here were of one version against itself."
+        )
+        for chart in ("matrix", "strengths"):
+            expect(page.locator(f"#{chart} .nothing")).to_have_text(says)
+        expect(page.locator("#rewards .nothing")).to_have_text(
+            "No reward model has been measured on held-out pairs yet."
+        )
 
 
 def test_a_time_that_is_cut_is_said_to_be(page):
@@ -370,7 +436,7 @@ def led_to(page: Page, gateway: Gateway, figure: Locator, comment: str) -> Locat
 
 def test_a_version_leads_to_its_labels_by_keys_alone(page, filled):
     page.locator("#approval summary").click()
-    version = page.locator("#approval").get_by_role("button", name="policy-v1")
+    version = page.locator("#approval table").get_by_role("button", name="policy-v1")
     labels = led_to(page, filled, version, "while it has the focus")
     expect(labels).to_be_in_viewport()
     expect(labels).to_have_accessible_description("Only those of policy-v1")
@@ -379,15 +445,66 @@ def test_a_version_leads_to_its_labels_by_keys_alone(page, filled):
     expect(rows).to_have_count(30)
     for row in rows.all():
         expect(row.locator(".tag", has_text="policy-v1")).to_have_count(1)
-    assert page.url == f"{filled.url}/dashboard"
+    assert page.url == f"{filled.url}/dashboard?labels=version%3Apolicy-v1"
     expect(page.locator("#approval tbody tr")).not_to_have_count(1)
     choice_of_list(page, "Comments").check(force=True)
+    expect(page).to_have_url(f"{filled.url}/dashboard?comments=version%3Apolicy-v1")
     expect(page.get_by_text("Only those of policy-v1")).to_be_visible()
     expect(rows.first).to_contain_text("policy-v1")
     page.get_by_role("button", name="Show all").press("Enter")
     expect(rows.first).to_contain_text("policy-v0")
     expect(page.get_by_text("Only those of")).to_be_hidden()
     expect(labels).to_be_focused()
+    assert page.url == f"{filled.url}/dashboard"
+
+
+def test_versions_lead_to_their_labels_without_the_table(page, filled):
+    ways = page.get_by_role("group", name="Labels of")
+    expect(ways.get_by_role("button")).to_have_text(["policy-v3", "policy-v2", "policy-v1", "policy-v0"])
+    version = ways.get_by_role("button", name="policy-v2")
+    labels = led_to(page, filled, version, "while its button has the focus")
+    expect(labels).to_have_accessible_description("Only those of policy-v2")
+    rows = page.locator("#comments li")
+    expect(rows).to_have_count(30)
+    expect(rows.locator(".tag", has_text="policy-v2")).to_have_count(30)
+
+
+def test_tables_of_versions_fit_beside_each_other(page):
+    for chart in ("approval", "strengths"):
+        page.locator(f"#{chart} summary").click()
+        box = page.locator(f"#{chart} details .scroll")
+        assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "says", "which"),
+    [
+        ("tag=writing&labels=reason%3AToo+long", "Only those with the reason Too long", "All labels"),
+        ("comments=version%3Apolicy-v1", "Only those of policy-v1", "Comments"),
+    ],
+)
+def test_what_is_listed_stands_in_the_address(page, filled, query, says, which):
+    opened(page, filled, f"?{query}")
+    for _ in range(2):
+        expect(page.locator("#only")).to_have_text(says)
+        expect(choice_of_list(page, which)).to_be_checked()
+        for row in page.locator("#comments li").all():
+            expect(row).to_contain_text("Too long" if "reason" in says else "policy-v1")
+        page.reload()
+    expect(page.get_by_text("downloads are of the whole selection")).to_be_visible()
+    expect(page.locator("#download-csv")).to_have_attribute(
+        "href", re.compile("since=\\d+" + "&tag=writing" * ("tag" in query) + "$")
+    )
+    page.get_by_role("button", name="Show all").click()
+    expect(page).to_have_url(f"{filled.url}/dashboard" + "?tag=writing" * ("tag" in query))
+    expect(page.get_by_role("button", name="Clear filters")).to_be_visible(visible="tag" in query)
+
+
+@pytest.mark.parametrize("query", ["labels=nonsense", "comments=reason%3AToo+long", "labels=tag%3Awriting"])
+def test_a_list_that_there_is_not_is_not_narrowed(page, filled, query):
+    opened(page, filled, f"?{query}")
+    expect(page.locator("#comments li").first).to_be_visible()
+    expect(page.locator(".narrowed")).to_be_hidden()
 
 
 def choice_of_list(page: Page, name: str) -> Locator:

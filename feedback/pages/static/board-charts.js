@@ -37,10 +37,13 @@ function approval({ policies }, lead) {
     traces: [bars("approval", "approval", "approval_interval", "--series-1"), bars("response rate", "response_rate", "response_interval", "--series-6")],
     layout: { barmode: "group", bargap: 0.35, yaxis: { tickformat: ".0%", range: [0, 1] }, xaxis: { type: "category" } },
     says: rows.map((row) => `${row.policy}: approval ${share(row.approval)}, response rate ${share(row.response_rate)}`).join("; "),
+    leads: rows.slice(-MOST_LEADS).reverse().map((row) => leading({ version: row.policy }, row.policy, lead, null)),
     head: ["Version", "Approval", "95 %", "Thumbs", "Response", "95 %", "Replies"],
     rows: rows.map((row) => [leading({ version: row.policy }, row.policy, lead), share(row.approval, 1), between(row.approval_interval), count(row.up + row.down), share(row.response_rate, 1), between(row.response_interval), count(row.completions)]),
   });
 }
+
+const MOST_LEADS = 12; // versions, the newest
 
 const LABELS = [
   ["up", "thumbs up", "--series-1"],
@@ -101,12 +104,19 @@ function volume({ volume: rows, unit, marks }) {
   });
 }
 
-function matrix({ matrix: { versions, cells } }) {
+// Why there is nothing where versions are compared.
+const uncompared = ({ comparisons }) =>
+  comparisons
+    ? `Two versions have to be compared first: ${comparisons === 1 ? "the choice" : `all ${count(comparisons)} choices`} here ${comparisons === 1 ? "was" : "were"} of one version against itself.`
+    : "No choices in the selection. Two versions have to be compared first.";
+
+function matrix({ matrix: { versions, cells }, totals }) {
   const at = (policy, against) => cells.find((cell) => cell.policy === policy && cell.against === against);
   const grid = (value) => versions.map((policy) => versions.map((against) => value(at(policy, against))));
   const games = (cell) => cell.wins + cell.losses + cell.ties;
   draw("matrix", {
     empty: versions.length === 0,
+    nothing: uncompared(totals),
     traces: [
       {
         type: "heatmap",
@@ -140,10 +150,11 @@ function matrix({ matrix: { versions, cells } }) {
 
 const surely = (interval) => (interval ? ` (${sure(interval)})` : "");
 
-function strengths({ strengths: found }) {
+function strengths({ strengths: found, totals }) {
   const rows = [...found].reverse();
   draw("strengths", {
     empty: rows.length === 0,
+    nothing: uncompared(totals),
     traces: [
       {
         type: "scatter",
@@ -166,6 +177,7 @@ function rewards({ rewards: { data } }) {
   const rows = data.filter((row) => row.pair_accuracy !== null);
   draw("rewards", {
     empty: rows.length === 0,
+    nothing: "No reward model has been measured on held-out pairs yet.",
     traces: [
       {
         type: "scatter",
@@ -191,15 +203,18 @@ function rewards({ rewards: { data } }) {
 }
 
 // One figure: the chart, what it says to who does not see it, and the table.
-function draw(id, { empty, traces, layout, says, head, rows }) {
+function draw(id, { empty, nothing = "Nothing of this in the selection.", traces, layout, says, leads, head, rows }) {
   const panel = find(`#${id}`);
   const chart = find(".chart", panel);
   chart.hidden = empty;
-  find(".nothing", panel).hidden = !empty;
+  set(find(".nothing", panel), { hidden: !empty }).textContent = nothing;
+  const ways = find(".leads", panel);
+  if (ways) ways.hidden = empty;
   find("details", panel).hidden = empty;
   if (empty) return;
   window.Plotly.react(chart, traces, dressed(layout), { displayModeBar: false, responsive: true, showTips: false });
   set(chart, { "aria-label": `${find("h2", panel).textContent}. ${says}` });
+  if (ways) replace(ways, "Labels of:", ...leads);
   replace(find("details .scroll", panel), table(head, rows));
 }
 

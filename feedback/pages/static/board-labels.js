@@ -9,35 +9,43 @@ const PAGE = 30;
 const MOST_PAGES = 10; // asked for at a press, where pages have nothing of the selection
 
 export class LabelList {
-  // `query`: the filters as the server takes them. `again`: looks at what is selected by now.
-  constructor(panel, query, again) {
-    this.query = query;
+  // `filters`: what is selected; they keep in the address what is listed of it. `again`: looks at what is selected
+  // by now.
+  constructor(panel, filters, again) {
+    this.filters = filters;
     this.again = again;
     this.panel = panel;
     this.parent = find("#comments", panel);
     this.older = find("#older-labels", panel);
     this.form = find("form", panel);
     // Comments are not looked through for a reason.
-    this.form.addEventListener("change", () => this.#look({ version: this.only.version }));
+    this.form.addEventListener("change", () => {
+      this.#look(this.only.version ? { version: this.only.version } : {});
+      this.again();
+    });
     find("#widen", panel).addEventListener("click", () => {
       this.#look({});
+      this.again();
       this.#enter();
     });
     this.older.addEventListener("click", () => this.#more());
     this.items = new Map(); // what a row says → its element
-    this.clear();
+    const { kept } = filters;
+    if (kept) this.form.which.value = kept.list;
+    this.#only(kept?.only ?? {});
+    this.#begin([], null);
   }
 
   // Before something else is looked at.
   clear() {
-    this.#only({});
-    this.#begin([], null);
+    this.#look({});
   }
 
   // Goes there, and lists those of a `version`, or with a `reason`, alone; until the filters change.
   narrow(only) {
     this.form.which.value = "labels";
     this.#look(only);
+    this.again();
     this.#enter();
     this.panel.scrollIntoView();
   }
@@ -56,9 +64,9 @@ export class LabelList {
   }
 
   #look(only) {
-    this.clear();
     this.#only(only);
-    this.again();
+    this.filters.keep(this.#words, only);
+    this.#begin([], null);
   }
 
   #only(only) {
@@ -105,7 +113,7 @@ export class LabelList {
   }
 
   #path(after = null) {
-    const query = new URLSearchParams(this.query());
+    const query = new URLSearchParams(this.filters.query());
     const { version, reason } = this.only;
     if (version) query.set("versions", version);
     if (reason) query.set("reason", reason);
@@ -147,8 +155,8 @@ export class LabelList {
 }
 
 // The name of a figure, as the way to the labels that it counts: `only` of a version, or with a reason.
-export const leading = (only, name, lead) =>
-  button({ class: "leading", title: "Show its labels", "data-focus": Object.entries(only).flat().join(" "), onclick: () => lead(only) }, name);
+export const leading = (only, name, lead, kind = "leading") =>
+  button({ class: kind, title: "Show its labels", "data-focus": Object.entries(only).flat().join(" "), onclick: () => lead(only) }, name);
 
 const nameOf = (row) => `${row.kind} ${row.completion_id ?? row.pair_id} ${row.rater}`;
 const same = (row, other) => other !== undefined && nameOf(row) === nameOf(other) && row.created === other.created;

@@ -12,7 +12,7 @@ import { Filters } from "./board-filters.js";
 const PAUSE = 2000; // milliseconds between two looks at the most
 const AGAIN = 5000; // milliseconds until what failed is tried again
 const filters = new Filters(find("#filters"), select);
-const labels = new LabelList(find("#newest"), () => filters.query(), refresh);
+const labels = new LabelList(find("#newest"), filters, refresh);
 let asking = null;
 let last = 0;
 let waiting = null;
@@ -20,7 +20,7 @@ let waiting = null;
 const lead = (only) => labels.narrow(only);
 
 function select() {
-  labels.clear();
+  if (!filters.wrong) labels.clear();
   refresh();
 }
 
@@ -28,6 +28,12 @@ async function refresh() {
   asking?.abort();
   const mine = (asking = new AbortController());
   last = Date.now();
+  for (const format of ["csv", "jsonl"]) find(`#download-${format}`).hidden = Boolean(filters.wrong);
+  if (filters.wrong) {
+    say(`Not up to date: ${filters.wrong}`, false);
+    find("#loading").textContent = "No figures of such a time.";
+    return;
+  }
   const query = filters.query();
   for (const format of ["csv", "jsonl"]) find(`#download-${format}`).href = `/v1/stats/export?format=${format}&${query}`;
   try {

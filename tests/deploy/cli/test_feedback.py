@@ -182,6 +182,46 @@ def test_labels_are_listed_by_reason_or_comment(crowd):
     assert (both.exit_code, "not looked through for one" in both.stderr) == (2, True)
 
 
+def test_a_reason_that_nobody_ticked_is_told_with_those_that_were(crowd):
+    reasons = [row["reason"] for row in figures(crowd)["reasons"]][:8]
+    told = crowd("feedback", "labels", "--reason", "nonsense").stdout
+    assert told.startswith(f"Nothing was given with the reason 'nonsense'; given were {', '.join(reasons)}")
+    told = crowd("feedback", "labels", "--reason", "Wrong", "--source", "import").stdout
+    assert told == (
+        "Nothing was given with the reason 'Wrong' in this selection; none was given in this selection.\n"
+    )
+    told = crowd("feedback", "labels", "--comments", "--source", "import").stdout
+    assert told == "There are no comments in this selection.\n"
+    assert json.loads(crowd("feedback", "labels", "--reason", "nonsense", "--json").stdout) == []
+
+
+def test_text_of_several_lines_stands_below_its_name(thumbwheel, gateway, client):
+    before, gateway.engine.reply = gateway.engine.reply, "Two:\n- [a]\n- b"
+    reply = chat(client)
+    gateway.engine.reply = before
+    said = {"completion_id": reply["id"], "rating": "down", "comment": "no\nno", "correction": "Three."}
+    client.post("/v1/feedback", json=said).raise_for_status()
+    told = thumbwheel("feedback", "conversation", reply["id"]).stdout
+    assert "\npolicy-v0\n    Two:\n    - [a]\n    - b\n" in told
+    assert "  comment:\n    no\n    no\n  correction: Three.\n" in told
+
+
+def test_what_was_not_compared_or_changed_is_said_to_be(thumbwheel, client):
+    reply = chat(client)
+    client.post("/v1/feedback", json={"completion_id": reply["id"], "rating": "up"}).raise_for_status()
+    told = thumbwheel("feedback", "--all").stdout
+    assert "\nNo choices yet. Two versions have to be compared first.\n" in told
+    assert re.search(r"When the champion changed.*\nIt did not change in this time\.\n", told)
+    assert "\nNothing of this yet.\n" in told
+    assert "in the selection" not in told
+    pair = client.post("/v1/pairs", json={"messages": [{"role": "user", "content": "Which?"}]}).json()
+    client.post("/v1/comparisons", json={"pair_id": pair["id"], "winner": "a"}).raise_for_status()
+    told = thumbwheel("feedback", "--show", "matrix").stdout
+    assert told.endswith(
+        "\nTwo versions have to be compared first: the choice was of one version against itself.\n"
+    )
+
+
 def test_what_is_not_there_is_told_with_what_is(crowd):
     told = crowd("feedback", "--versions", "policy-v7,policy-v1", "--tag", "home").stdout
     there = "policy-v0, policy-v1, policy-v2, policy-v3"
