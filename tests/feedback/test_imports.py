@@ -108,7 +108,7 @@ async def test_imports_are_no_policy_version_even_when_people_judge_them(store, 
     await store.compare(pair, Comparison(pair_id=pair.id, rater="ann", winner=winner, created=1.0))
     await store.withdraw(one, "ann")
     assert stats.policies() == {}
-    assert stats.labels() == 3
+    assert stats.labels() == 2, "the thumb was withdrawn before an update saw it"
 
 
 async def test_imported_replies_do_not_push_chats_out_of_the_newest(store, reader):
