@@ -13,7 +13,7 @@ export function showCards(parent, { since, totals, sides, raters, rewards }) {
     card("Ties", share(totals.tie_share), sure(totals.tie_interval), totals.comparisons ? `of ${many(totals.comparisons, "choice")}` : "no choices", bothBad(totals)),
     card("Left chosen", share(sides.left_share), sure(sides.left_interval), decided ? bias(sides.left_interval, decided) : "no blind pair decided"),
     card("Loudest ten", share(raters.share), `gave this share of ${many(raters.labels, "label")} by people`, `all versions and tags, ${since === null ? "all time" : "by whole days"}`),
-    card("Reward model", share(live?.pair_accuracy), ...agreement(live), thumbs(live), ...accepted(live)),
+    card("Reward model", share(live?.pair_accuracy), ...agreement(live), thumbs(live), live?.pairs ? "whatever is selected" : null),
   );
 }
 
@@ -33,12 +33,6 @@ function thumbs(reward) {
   const told = `AUROC ${auroc.toFixed(2)} of ${many(reward.thumbs ?? 0, "thumb")}`;
   return auroc < 0.5 ? [told, el("span", { class: "warn-text" }, ": below chance")] : told;
 }
-
-// The one figure here that no filter narrows, and not what a model goes live by.
-const accepted = (reward) =>
-  reward?.pairs
-    ? ["held-out pairs, whatever is selected", "models are accepted on all unseen labels, the holdout's and the judge's, not on this figure alone"]
-    : [];
 
 // Sides are shuffled: who reads both chooses left half of the time.
 function bias(interval, decided) {
