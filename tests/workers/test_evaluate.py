@@ -9,9 +9,8 @@ from workers.stage import StageError
 from workers.stages import evaluate, train_reward
 
 KIND, UNKIND = "good nice lovely <|im_end|>", "bad dull grim <|im_end|>"
-pytestmark = (
-    pytest.mark.slow
-)  # what the gate makes of figures is tested fast, in test_gate and test_measuring
+# What the gate makes of figures is tested fast, in test_gate and test_measuring.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ function volume({ volume: rows, unit, marks }) {
 // Why there is nothing where versions are compared.
 const uncompared = ({ comparisons }) =>
   comparisons
-    ? `Two versions have to be compared first: ${comparisons === 1 ? "the choice" : `all ${count(comparisons)} choices`} here ${comparisons === 1 ? "was" : "were"} of one version against itself.`
+    ? `Two versions have to be compared first: ${comparisons === 1 ? "the choice here was" : `all ${count(comparisons)} choices here were`} of one version against itself.`
     : "No choices in the selection. Two versions have to be compared first.";
 
 function matrix({ matrix: { versions, cells }, totals }) {
