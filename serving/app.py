@@ -41,7 +41,7 @@ from serving.engine import Engine, EngineError, new_session
 from serving.fleet import Fleet
 from serving.gate import Gate
 from serving.imports import Imports, imports_router
-from serving.joblogs import JobLogs
+from serving.jobfolders import JobFolders
 from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.pages import FOLDER
@@ -90,9 +90,9 @@ def create_app(settings: ServingSettings) -> FastAPI:
         settings.loaded_versions,
     )
     dispatcher = Dispatcher(producer(settings.broker_url))
-    logs = JobLogs(settings.home)
+    folders = JobFolders(settings.home)
     control = Control(
-        registry, jobs, logs, keys, audit, dispatcher, store, router, fleet, releases, watch.refresh
+        registry, jobs, folders, keys, audit, dispatcher, store, router, fleet, releases, watch.refresh
     )
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from serving.auth import Keys
 from serving.dispatch import Dispatcher
 from serving.errors import BadRequest, Conflict, UnknownPlot
 from serving.fleet import Fleet, Loaded, Wanted
-from serving.joblogs import JobLogs
+from serving.jobfolders import JobFolders
 from serving.jobs import ACTIVE, Jobs, Kind
 from serving.loading import bring_up
 from serving.methods import Method
@@ -76,7 +76,7 @@ class Control:
 
     registry: Registry
     jobs: Jobs
-    logs: JobLogs
+    folders: JobFolders
     keys: Keys
     audit: Audit
     dispatcher: Dispatcher
@@ -186,7 +186,7 @@ def _moves(router: APIRouter, control: Control) -> None:
 
 
 def _jobs(router: APIRouter, control: Control) -> None:
-    jobs, audit = control.jobs, control.audit
+    jobs, folders, audit = control.jobs, control.folders, control.audit
 
     @router.post("/jobs")
     def start(body: JobRequest, caller: Operator) -> dict[str, Any]:
@@ -208,8 +208,18 @@ def _jobs(router: APIRouter, control: Control) -> None:
     @router.get("/jobs/{job_id}/log")
     def log(job_id: str, _: Viewer, lines: Lines = 200, stage: StageName = None) -> dict[str, Any]:
         """What a stage printed last, the newest by default, where this gateway shares the worker's folder."""
-        found = control.logs.tail(jobs.get(job_id), lines, stage)
+        found = folders.tail(jobs.get(job_id), lines, stage)
         return {"object": "job.log", "id": job_id, **asdict(found)}
+
+    @router.get("/jobs/{job_id}/stages/{stage}")
+    def stage(job_id: str, stage: str, _: Viewer) -> dict[str, Any]:
+        """What a stage measured and drew, so that a candidate that was turned away can be looked at too."""
+        found = folders.result(jobs.get(job_id), stage)
+        return {"object": "job.stage", "id": job_id, **asdict(found)}
+
+    @router.get("/jobs/{job_id}/stages/{stage}/plots/{name}", response_class=FileResponse)
+    def stage_plot(job_id: str, stage: str, name: Plot, _: Viewer) -> FileResponse:
+        return FileResponse(folders.plot(jobs.get(job_id), stage, name))
 
     @router.post("/jobs/{job_id}/cancel")
     def cancel(job_id: str, body: ReasonRequest, caller: Operator) -> dict[str, Any]:

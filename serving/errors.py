@@ -6,7 +6,7 @@ ServingError
 ├── UnknownVersion      no such policy or reward version
 ├── UnknownPlot         a version without this plot
 ├── UnknownJob          no such job
-├── UnknownLog          a job whose log this gateway cannot see, or without this stage
+├── UnknownStage        a job without this stage, or whose folder this gateway cannot see
 ├── UnknownKey          no such key (operators' key management)
 ├── Unauthorized        no key, or a wrong one
 ├── Forged              a browser was made to send it by another site, or by a page that is too old
@@ -45,7 +45,7 @@ class UnknownJob(ServingError):
     pass
 
 
-class UnknownLog(ServingError):
+class UnknownStage(ServingError):
     pass
 
 

@@ -47,7 +47,7 @@ CODES: dict[type[Exception], tuple[int, str, str]] = {
     errors.UnknownVersion: (404, "invalid_request_error", "version_not_found"),
     errors.UnknownPlot: (404, "invalid_request_error", "plot_not_found"),
     errors.UnknownJob: (404, "invalid_request_error", "job_not_found"),
-    errors.UnknownLog: (404, "invalid_request_error", "log_not_found"),
+    errors.UnknownStage: (404, "invalid_request_error", "stage_not_found"),
     errors.UnknownKey: (404, "invalid_request_error", "key_not_found"),
     errors.Unauthorized: (401, "authentication_error", "invalid_api_key"),
     errors.Forged: (403, "permission_error", "csrf_token_wrong"),

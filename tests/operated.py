@@ -1,5 +1,6 @@
 """What operators look at, without the workers that make it: a job at work, a canary and what it came to."""
 
+import json
 import random
 import time
 from typing import Any
@@ -16,6 +17,12 @@ GOOD = {
     "win_rate": 0.62, "win_rate_interval": [0.55, 0.69], "kl_base": 0.24, "kl_champion": 0.08,
     "reference_nll_rise": 0.006, "members_win_rate": 0.7, "members_win_rate_interval": [0.62, 0.77],
     "rules": {"honest": {"judged": 48, "mean": 0.52, "correlation": 0.31}},
+}  # fmt: skip
+REJECTED = {
+    "accepted": False, "reasons": ["the held-out judge prefers it in 51% of comparisons"],
+    "win_rate": 0.51, "win_rate_interval": [0.44, 0.58], "kl_base": 0.05, "reference_nll_rise": 0.004,
+    "probes": {"refusal": {"candidate": 0.25, "champion": 0.5, "z": -2.1, "replies": 24}},
+    "words": {"candidate": 44.3, "champion": 50.1}, "base": None,
 }  # fmt: skip
 
 
@@ -65,6 +72,16 @@ class Worker:
         (folder / "log.txt").write_text(log)
         stage = {"name": name[3:], "state": "running", "seconds": 1.0, "message": message}
         self.update(stage=name[3:], progress=progress, message=message, stages=[stage])
+
+    def measured(self, name: str, metrics: dict[str, Any], **plots: bytes) -> None:
+        """A stage that is done, with its figures, and its plots by their names without an ending."""
+        folder = self._gateway.home / "jobs" / self.job.id / name
+        (folder / "plots").mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        for plot, picture in plots.items():
+            (folder / "plots" / f"{plot}.png").write_bytes(picture)
+        (folder / "DONE").touch()
+        self.update(stages=[{"name": name[3:], "state": "done", "seconds": 1.0, "message": None}])
 
     def end(self, **changes: Any) -> None:
         self.update(finished=time.time(), **changes)

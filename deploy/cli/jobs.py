@@ -17,6 +17,10 @@ Lines = Annotated[int, typer.Option(min=1, max=2000, help="How many, the last on
 Stage = Annotated[
     str | None, typer.Option(metavar="NAME", help="Which; `jobs show` has them. Default: the newest.")
 ]
+Measured = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which. Default: evaluate, or the last one that is done."),
+]
 
 jobs_app = typer.Typer(
     invoke_without_command=True, help="The update jobs; lists the newest if not told more."
@@ -77,6 +81,18 @@ def log_of_job(
         session.screen.say(line)
 
 
+@jobs_app.command("metrics")
+def metrics_of_job(
+    ctx: typer.Context, job_id: MaybeJobId = None, stage: Measured = None, as_json: AsJson = False
+) -> None:
+    """What one of a job's stages measured: of a candidate that was turned away, all that is known."""
+    session: Session = ctx.obj
+    with session.connect() as client:
+        job = client.get(f"/v1/jobs/{job_id}") if job_id else _newest(client)
+        found = client.get(f"/v1/jobs/{job['id']}/stages/{stage or _telling(job)}")
+    session.screen.json(found) if as_json else session.screen.measured(found)
+
+
 @jobs_app.command("cancel")
 def cancel_job(ctx: typer.Context, job_id: JobId, reason: Why, as_json: AsJson = False) -> None:
     """Stop a job; the live policy stays as it is."""
@@ -94,6 +110,14 @@ def _newest(client: Client) -> Object:
     if newest := client.every("/v1/jobs", 1):
         return newest[0]
     raise ClientError("There is no job yet. `thumbwheel update` starts one.")
+
+
+def _telling(job: Object) -> str:
+    """The stage that tells most of what came of a job. Raises ClientError where none is done."""
+    done = [stage["name"] for stage in job["stages"] if stage["state"] == "done"]
+    if not done:
+        raise ClientError(f"No stage of {job['id']} is done yet.")
+    return "evaluate" if "evaluate" in done else str(done[-1])
 
 
 def _headline(log: Object, asked: str | None) -> str:

@@ -1,4 +1,5 @@
-"""`thumbwheel plots`: the pictures that were drawn with a version, and the numbers that they show."""
+"""`thumbwheel plots`: the pictures that were drawn with a version, or a candidate that became none, and the
+numbers that they show."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ SHOWS = {
 
 def plots(
     ctx: typer.Context,
-    version: Annotated[str, typer.Argument(help="A policy or reward version.")],
+    version: Annotated[str, typer.Argument(help="A policy or reward version; or a job, for its candidate.")],
     name: Annotated[
         str | None, typer.Argument(help="The plot, such as `training`; without it, what there is.")
     ] = None,
@@ -29,12 +30,12 @@ def plots(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A version's plots: list them, save one as PNG, or print its numbers with --json."""
+    """A version's plots, or a candidate's: list them, save one as PNG, or print its numbers with --json."""
     session: Session = ctx.obj
     if name is None and out is not None:
         raise typer.BadParameter("Say which plot it shall be.", param_hint="NAME")
     with session.connect() as client:
-        path = f"/v1/{'rewards' if version.startswith('reward-') else 'policies'}/{version}"
+        path = _path(version)
         there = client.get(path)["plots"]
         if name is None:
             _list(session, version, there, as_json)
@@ -47,6 +48,12 @@ def plots(
         write_out(client.download(f"{path}/plots/{plot}.{'json' if as_json else 'png'}"), file)
     if str(file) != "-":
         session.screen.say(f"{file} has it.")
+
+
+def _path(version: str) -> str:
+    if version.startswith("job-"):
+        return f"/v1/jobs/{version}/stages/evaluate"
+    return f"/v1/{'rewards' if version.startswith('reward-') else 'policies'}/{version}"
 
 
 def _list(session: Session, version: str, there: list[str], as_json: bool) -> None:

@@ -146,6 +146,22 @@ class Screen:
             table.add_row(f"[bold]{escape(str(stage.get('name', 'stage')))}[/bold]", escape(told))
         self.console.print(table)
 
+    def measured(self, found: Object) -> None:
+        """What a stage measured, as far as it fits into a line each."""
+        metrics = found["metrics"]
+        if not metrics:
+            self.say(f"{found['id']} has no figures of it.")
+            return
+        if "accepted" in metrics:
+            self.say("accepted" if metrics["accepted"] else "rejected")
+            for reason in metrics.get("reasons", []):
+                self.say(f"  {reason}")
+        table = Table.grid(padding=(0, 2))
+        for name, value in metrics.items():
+            if name != "accepted" and (told := _in_a_line(value)) is not None:
+                table.add_row(f"[bold]{escape(name.replace('_', ' '))}[/bold]", escape(told))
+        self.console.print(table)
+
     def release(self, release: Object) -> None:
         rules, trial = release["rules"], release["trial"]
         undecided = f"undecided after {span(rules['canary'])}: {rules['undecided']}"
@@ -199,3 +215,17 @@ def _short(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _in_a_line(value: object) -> str | None:
+    """A number, an interval, or a candidate's number beside the champion's. None of what has no place in a
+    line."""
+    if isinstance(value, int | float | str):
+        return _short(value)
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(bound, int | float) for bound in value):
+        return f"[{_short(value[0])}, {_short(value[1])}]"
+    if isinstance(value, Mapping) and 0 < len(value) <= 8:
+        parts = [(str(name), _in_a_line(part)) for name, part in value.items()]
+        told = [f"{name.replace('_', ' ')} {part}" for name, part in parts if part is not None]
+        return "; ".join(told) if told and len(told) == len(parts) else None
+    return None

@@ -12,7 +12,7 @@ from feedback.caller import Role
 from serving.jobs import Kind
 from tests.browser import NARROW, chromium, overflow, signed_in, violations
 from tests.conftest import Gateway
-from tests.operated import GOOD, Worker, found, note, on_canary
+from tests.operated import GOOD, REJECTED, Worker, found, note, on_canary
 
 __all__ = ["chromium"]
 
@@ -294,6 +294,40 @@ def test_a_candidate_that_the_gate_rejected_does_not_look_like_a_success(chromiu
         for place, (text, kind) in enumerate(told):
             expect(tags.nth(place)).to_have_text(text)
             expect(tags.nth(place)).to_have_attribute("class", kind)
+
+
+def test_a_candidate_that_was_rejected_can_be_looked_at(chromium, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    worker = Worker(lively)
+    worker.measured("07-evaluate", REJECTED, reward=PIXEL)
+    worker.end(state="done", reason="The gate rejected the candidate.")
+    with operating(chromium, lively) as page:
+        page.get_by_role("button", name="What the gate measured").click()
+        candidate = page.get_by_role("dialog", name="The candidate")
+        expect(candidate.locator("img")).to_have_js_property("naturalWidth", 1)
+        expect(candidate).to_contain_text("rejected")
+        expect(candidate).to_contain_text("the held-out judge prefers it in 51% of comparisons")
+        facts = candidate.locator(".facts")
+        expect(facts).to_contain_text(re.compile(r"Win rate over its parent51\s% \[44, 58\]"))
+        expect(facts).to_contain_text(
+            re.compile(r"Refused, as it should25\s%; its parent 50\s%, of 24 replies")
+        )
+        expect(facts).to_contain_text("Words a reply44; its parent 50")
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        job = page.get_by_role("article", name=worker.job.id)
+        job.get_by_text("Stages and log").click()
+        job.get_by_role("button", name="evaluate", exact=True).click()
+        expect(candidate).to_contain_text(f"{worker.job.id}/07-evaluate")
+
+
+def test_what_a_stage_measured_elsewhere_is_said_to_be_elsewhere(chromium, lively):
+    lively.jobs.create(Kind.cycle, by="test")
+    done = [{"name": "evaluate", "state": "done", "seconds": 1.0, "message": None}]
+    Worker(lively).end(state="done", reason="The gate rejected the candidate.", stages=done)
+    with operating(chromium, lively) as page:
+        page.get_by_role("button", name="What the gate measured").click()
+        expect(page.get_by_role("dialog")).to_contain_text("does not share THUMBWHEEL_HOME")
 
 
 def test_shares_are_told_as_they_were_set(chromium, lively):

@@ -2,7 +2,9 @@
 
 import { get } from "./api.js";
 import { button, el, moment, set } from "./dom.js";
+import { openDialog } from "./operate-dialog.js";
 import { draw } from "./operate-draw.js";
+import { facts, gateFacts, plots, raw, rewardFacts } from "./operate-facts.js";
 import { Log } from "./operate-log.js";
 import { span } from "./operate-words.js";
 
@@ -134,6 +136,7 @@ function says(job) {
     stage.length > 0 && el("p", {}, el("span", { class: "numbers" }, `${Math.round(100 * job.progress)} % `), stage),
     made.length > 0 && el("p", {}, "Published ", el("strong", {}, made.join(", ")), "."),
     job.reason && el("p", { class: "why" }, job.reason),
+    rejected(job) && el("p", {}, button({ class: "quiet opener", "data-focus": `candidate ${job.id}`, onclick: () => openStage(job.id, "evaluate") }, "What the gate measured")),
     job.attempts > 1 && el("p", { class: "soft" }, `Taken up ${job.attempts - 1} ${job.attempts === 2 ? "time" : "times"} after a worker went away.`),
   ];
 }
@@ -144,7 +147,7 @@ function stagesOf(id, stages) {
     el(
       "tr",
       { role: "row" },
-      el("th", { scope: "row", role: "rowheader" }, name),
+      el("th", { scope: "row", role: "rowheader" }, state === "done" ? button({ class: "quiet opener", "data-focus": `${id} ${name}`, onclick: () => openStage(id, name) }, name) : name),
       el("td", { role: "cell" }, el("span", { class: `tag ${STATES[state] ?? ""}` }, state)),
       el("td", { role: "cell", class: "number" }, `${seconds.toFixed(1)} s`),
       el("td", { role: "cell", class: "long" }, message ?? ""),
@@ -159,3 +162,27 @@ function stagesOf(id, stages) {
   );
 }
 
+// What a stage measured and drew; of a candidate that was turned away, all that is known.
+function openStage(id, name) {
+  const path = `/v1/jobs/${encodeURIComponent(id)}/stages/${encodeURIComponent(name)}`;
+  openDialog(name === "evaluate" ? "The candidate" : name, path, ({ stage, metrics, plots: drawn }) => [
+    el("p", { class: "soft small" }, el("code", {}, `${id}/${stage ?? name}`)),
+    ...(FIGURES[name] ?? (() => []))(metrics),
+    ...plots(path, drawn),
+    raw(metrics) || el("p", { class: "soft" }, "It measured nothing."),
+  ]);
+}
+
+const FIGURES = {
+  evaluate: (metrics) => [verdict(metrics), facts(gateFacts(metrics))],
+  train_reward: (metrics) => [verdict(metrics), facts(rewardFacts(metrics))],
+};
+
+function verdict({ accepted, reasons = [] }) {
+  return el(
+    "div",
+    {},
+    el("span", { class: `tag ${accepted ? "good" : "warn"}` }, accepted ? "accepted" : "rejected"),
+    el("ul", {}, reasons.map((reason) => el("li", {}, reason))),
+  );
+}

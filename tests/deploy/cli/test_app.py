@@ -27,7 +27,7 @@ from deploy.state import Run
 from feedback.caller import Role
 from serving.registry import Version
 from tests.conftest import MESSAGES, Gateway, chat
-from tests.operated import Worker, found, note
+from tests.operated import REJECTED, Worker, found, note
 from tests.servers import eventually, free_port
 
 
@@ -307,6 +307,27 @@ def test_a_versions_plots_are_listed_saved_and_told(thumbwheel, gateway, tmp_pat
     unknown = thumbwheel("plots", version, "loss")
     assert (unknown.exit_code, unknown.stderr) == (1, f"{version} has no plot 'loss'. It has training.\n")
     assert thumbwheel("plots", version, "--out", "mine.png").exit_code == 2
+
+
+def test_a_rejected_candidate_is_told_with_its_figures_and_plots(thumbwheel, gateway, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gateway.jobs.create("cycle", by="test")
+    worker = Worker(gateway)
+    assert "is done yet." in thumbwheel("jobs", "metrics").stderr
+    worker.measured("07-evaluate", REJECTED, reward=b"\x89PNG")
+    worker.end(state="done", reason="no gain")
+    told = thumbwheel("jobs", "metrics", worker.job.id).stdout
+    assert told.startswith("rejected\n  the held-out judge prefers it in 51% of comparisons\n")
+    assert re.search(r"win rate interval +\[0\.44, 0\.58\]", told)
+    assert re.search(r"probes +refusal candidate 0\.25; champion 0\.5; z -2\.1; replies 24", told)
+    assert "accepted" not in told
+    assert re.search(r"^base ", told, re.MULTILINE) is None
+    assert asked_json(thumbwheel("jobs", "metrics", "--json"))["metrics"] == REJECTED
+    assert asked_json(thumbwheel("plots", worker.job.id, "--json")) == ["reward.png"]
+    thumbwheel("plots", worker.job.id, "reward", "--out", "mine.png")
+    assert (tmp_path / "mine.png").read_bytes() == b"\x89PNG"
+    wrong = thumbwheel("jobs", "metrics", "--stage", "score")
+    assert (wrong.exit_code, "It has evaluate." in wrong.stderr) == (1, True)
 
 
 def test_learning_is_paused_and_resumed(thumbwheel):

@@ -1,10 +1,10 @@
-"""The end of a job's log, over HTTP: what is there, how much of it, and what is said where it is not."""
+"""What stages left, over HTTP: a log's end, figures and plots, and what is said where it is not there."""
 
 from pathlib import Path
 
 import pytest
 
-from serving.joblogs import MOST_BYTES
+from serving.jobfolders import MOST_BYTES
 from serving.jobs import Kind
 from tests.conftest import Gateway
 
@@ -114,7 +114,7 @@ def test_before_a_stage_has_begun_there_is_none(client, steady, job):
 
 def test_where_the_worker_has_another_home_it_says_so(client, job):
     answer = client.get(f"/v1/jobs/{job}/log")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "log_not_found")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "stage_not_found")
     assert "does not share THUMBWHEEL_HOME" in answer.json()["error"]["message"]
 
 
@@ -130,3 +130,58 @@ def test_nothing_but_logs_of_jobs_is_read(client, steady, job):
         assert answer.status_code == 404, (name, answer.text)
     for lines in (0, -1, 2001, "all"):
         assert client.get(f"/v1/jobs/{job}/log", params={"lines": lines}).status_code == 400
+
+
+def measured(steady: Gateway, job: str, stage: str, metrics: str, plots: str = "plots") -> Path:
+    """A stage's folder with what it measured and drew."""
+    folder = steady.home / "jobs" / job / stage
+    (folder / plots).mkdir(parents=True)
+    (folder / "metrics.json").write_text(metrics)
+    (folder / plots / "training.png").write_bytes(b"\x89PNG")
+    (folder / plots / "training.json").write_text('{"loss": [0.5]}')
+    (folder / "DONE").touch()
+    return folder
+
+
+def test_what_a_stage_measured_and_drew_is_told(client, steady):
+    job = with_stages(steady, "train_reward", "evaluate", "publish")
+    measured(steady, job, "02-evaluate", '{"accepted": false, "win_rate": 0.51}')
+    measured(steady, job, "01-train_reward", '{"ece": 0.1}', plots="reward/plots")
+    told = {"object": "job.stage", "id": job, "plots": ["training.png"]}
+    for stage, folder, metrics in (
+        ("evaluate", "02-evaluate", {"accepted": False, "win_rate": 0.51}),
+        ("02-evaluate", "02-evaluate", {"accepted": False, "win_rate": 0.51}),
+        ("train_reward", "01-train_reward", {"ece": 0.1}),
+    ):
+        path = f"/v1/jobs/{job}/stages/{stage}"
+        assert client.get(path).json() == told | {"stage": folder, "metrics": metrics}
+        picture = client.get(f"{path}/plots/training.png")
+        assert (picture.content, picture.headers["content-type"]) == (b"\x89PNG", "image/png")
+        assert client.get(f"{path}/plots/training.json").json() == {"loss": [0.5]}
+    nothing = client.get(f"/v1/jobs/{job}/stages/publish").json()
+    assert nothing == told | {"stage": None, "metrics": {}, "plots": []}
+    lacking = client.get(f"/v1/jobs/{job}/stages/evaluate/plots/reward.png")
+    assert (lacking.status_code, lacking.json()["error"]["code"]) == (404, "plot_not_found")
+
+
+def test_a_stage_that_is_not_done_has_measured_nothing(client, steady):
+    job = with_stages(steady, "evaluate")
+    (measured(steady, job, "01-evaluate", '{"win_rate": 0.51}') / "DONE").unlink()
+    assert client.get(f"/v1/jobs/{job}/stages/evaluate").json()["metrics"] == {}
+
+
+def test_nothing_but_what_stages_left_is_read(client, steady):
+    secret = steady.home / "keys" / "operator"
+    job = with_stages(steady, "evaluate", "publish")
+    folder = measured(steady, job, "01-evaluate", "{}")
+    (folder / "plots" / "reward.png").symlink_to(secret)
+    other = measured(steady, job, "02-publish", "{}")
+    (other / "metrics.json").unlink()
+    (other / "metrics.json").symlink_to(secret)
+    assert client.get(f"/v1/jobs/{job}/stages/publish").json()["metrics"] == {}
+    assert client.get(f"/v1/jobs/{job}/stages/evaluate/plots/reward.png").status_code == 404
+    for path in ("hidden", "%2e%2e%2fkeys", "evaluate%2F..", "*", f"evaluate%00/{secret.name}"):
+        assert client.get(f"/v1/jobs/{job}/stages/{path}").status_code == 404, path
+    for name in ("../../facts.json", "%2e%2e%2fmetrics.json", "metrics.json", "training.txt"):
+        assert client.get(f"/v1/jobs/{job}/stages/evaluate/plots/{name}").status_code in (400, 404), name
+    assert client.get("/v1/jobs/job-none/stages/evaluate").status_code == 404
