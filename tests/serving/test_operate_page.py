@@ -459,6 +459,9 @@ def test_times_of_yesterday_say_so(chromium, lively):
         page.goto(lively.url + "/operate")
         for made in (page.locator("#audit time").first, page.locator("#policies tbody td").last):
             expect(made).to_have_text(re.compile(r"^\d\d:\d\d( [AP]M)?$"))
+            expect(made.or_(made.locator("time")).last).to_have_attribute(
+                "title", re.compile(r"\d:\d\d:\d\d .*(UTC|GMT)")
+            )
         page.clock.fast_forward("24:00:00")
         for made in (page.locator("#audit time").first, page.locator("#policies tbody td").last):
             expect(made).to_have_text(re.compile(r", \d\d:\d\d"))

@@ -1,7 +1,7 @@
 // From a label down to the conversation. All of it was written by users or by a model: text, and never more.
 
 import { get } from "./api.js";
-import { el, find, moment } from "./dom.js";
+import { el, find, timed } from "./dom.js";
 import { many } from "./board-words.js";
 
 const FINISHES = { stop: "", length: "cut at its longest", null: "broken off" };
@@ -46,8 +46,9 @@ async function open(title, load) {
 function facts(reply) {
   const { finish_reason: reason } = reply;
   const finish = FINISHES[reason] ?? reason;
-  const parts = [reply.policy, moment(reply.created), many(reply.completion_tokens, "token"), finish, reply.metadata?.tag];
-  return [el("p", { class: "soft small" }, parts.filter(Boolean).join(" · "))];
+  const parts = [reply.policy, timed(reply.created), many(reply.completion_tokens, "token"), finish, reply.metadata?.tag];
+  const told = parts.filter(Boolean).flatMap((part) => [" · ", part]);
+  return [el("p", { class: "soft small" }, told.slice(1))];
 }
 
 function messages(reply) {
@@ -79,7 +80,7 @@ function labels(title, data) {
     el(
       "li",
       {},
-      el("div", { class: "row" }, verdict(label), label.reasons.map((reason) => el("span", { class: "tag" }, reason)), el("span", { class: "soft" }, moment(label.created), " · ", el("code", {}, label.rater))),
+      el("div", { class: "row" }, verdict(label), label.reasons.map((reason) => el("span", { class: "tag" }, reason)), el("span", { class: "soft" }, timed(label.created), " · ", el("code", {}, label.rater))),
       label.comment ? el("p", { dir: "auto" }, label.comment) : null,
       label.correction ? el("p", { dir: "auto" }, el("b", {}, "Better: "), el("bdi", {}, label.correction)) : null,
     ),

@@ -2,7 +2,7 @@
 // those that they count. What people wrote goes in as text.
 
 import { get } from "./api.js";
-import { button, el, find, moment, set, today } from "./dom.js";
+import { button, el, find, set, timed, today } from "./dom.js";
 import { openPair, openReply, verdict } from "./board-dialog.js";
 
 const PAGE = 30;
@@ -175,7 +175,7 @@ function made(label) {
     verdict(label),
     ...versions.map((version) => el("span", { class: "tag" }, version)),
     label.tag && el("span", { class: "tag accent" }, label.tag),
-    el("span", {}, moment(label.created)),
+    timed(label.created),
   ];
   const reasons = label.reasons.map((reason) => el("span", { class: "tag" }, reason));
   const what = rating ? " the conversation" : " the pair";

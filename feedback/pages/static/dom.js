@@ -53,3 +53,10 @@ export function moment(seconds) {
   const year = date.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
   return `${date.toLocaleDateString([], { day: "numeric", month: "short", ...year })}, ${time}`;
 }
+
+// The same as an element, which tells the seconds and the time zone to who points at it.
+export function timed(seconds) {
+  const date = new Date(seconds * 1000);
+  const title = date.toLocaleString([], { dateStyle: "medium", timeStyle: "long" });
+  return el("time", { datetime: date.toISOString(), title }, moment(seconds));
+}

@@ -1,6 +1,6 @@
 // What raters and guards have said of a trial: the lead with its interval, evidence for and against, both arms.
 
-import { el, moment } from "./dom.js";
+import { el, moment, timed } from "./dom.js";
 import { count, share } from "./board-words.js";
 import { draw, svg } from "./operate-draw.js";
 import { evidence, number, points } from "./operate-words.js";
@@ -23,7 +23,7 @@ function evidenceOf(trial, decides) {
       { class: "verdict" },
       el("span", { class: `tag ${OUTCOMES[found.outcome]}` }, found.outcome),
       ` ${found.reason} `,
-      el("span", { class: "soft" }, `Looked at ${moment(found.looked)}.`),
+      el("span", { class: "soft" }, "Looked at ", timed(found.looked), "."),
     ),
     el("div", { class: "halves" }, lead(found), weighed(found, decides.raters)),
     arms(trial, found),

@@ -1,7 +1,7 @@
 // Jobs, the newest first: what each does and has done, live; its stages and its log where one looks closer.
 
 import { get } from "./api.js";
-import { button, el, moment, set } from "./dom.js";
+import { button, el, set, timed } from "./dom.js";
 import { openDialog } from "./operate-dialog.js";
 import { draw } from "./operate-draw.js";
 import { facts, gateFacts, plots, raw, rewardFacts } from "./operate-facts.js";
@@ -106,7 +106,7 @@ function head(job) {
   return [
     state(job),
     el("strong", {}, what),
-    el("span", { class: "soft small" }, `${moment(job.created)}, by ${job.by}`),
+    el("span", { class: "soft small" }, timed(job.created), `, by ${job.by}`),
     el("span", { class: "soft small numbers took" }, took(job)),
   ];
 }

@@ -1,7 +1,7 @@
 // Engines with their adapters, learning, and the audit log.
 
 import { get } from "./api.js";
-import { button, el, moment, set, today } from "./dom.js";
+import { button, el, set, timed, today } from "./dom.js";
 import { count, many } from "./board-words.js";
 import { draw } from "./operate-draw.js";
 import { ago, change } from "./operate-words.js";
@@ -17,7 +17,7 @@ export function showLearning(parent, { status: { learning, jobs }, counts, audit
       el("span", { class: `tag ${learning.paused ? "warn" : "good"}` }, learning.paused ? "paused" : "on"),
       el("span", { class: "soft small" }, updates(learning.updated, running)),
     ),
-    paused && el("p", { class: "soft small paused" }, `Paused ${moment(paused.when)} by ${paused.who}${paused.why ? `: ${paused.why}` : "."}`),
+    paused && el("p", { class: "soft small paused" }, "Paused ", timed(paused.when), ` by ${paused.who}${paused.why ? `: ${paused.why}` : "."}`),
     el("p", {}, el("span", { class: "figure" }, count(fresh)), el("span", { class: "unit" }, ` ${fresh === 1 ? "label" : "labels"} ${learning.updated ? "since then" : "so far"}`)),
     el("p", { class: "row acts" }, button({ "data-focus": "pause", onclick: () => acts.pause(!learning.paused) }, learning.paused ? "Resume learning" : "Pause learning")),
   ]);
@@ -104,8 +104,7 @@ export class AuditLog {
 
   #row({ id, when, who, what, before, after, why }) {
     this.known.add(id);
-    const time = el("time", { datetime: new Date(when * 1000).toISOString() }, moment(when));
-    const cells = [time, who, el("code", {}, what), change(before, after), why ?? ""];
+    const cells = [timed(when), who, el("code", {}, what), change(before, after), why ?? ""];
     // The roles stay where a phone shows rows as blocks, and would take them for no table any more.
     return el("tr", { role: "row" }, cells.map((cell) => el("td", { role: "cell" }, cell)));
   }

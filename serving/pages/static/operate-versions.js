@@ -1,6 +1,6 @@
 // Versions as tables, and one of them in full, with its plots and what can be done with it.
 
-import { button, el, moment } from "./dom.js";
+import { button, el, timed } from "./dom.js";
 import { count, NONE, share } from "./board-words.js";
 import { close, openDialog } from "./operate-dialog.js";
 import { draw } from "./operate-draw.js";
@@ -21,7 +21,7 @@ export function showPolicies(parent, known, open) {
         share(node.approval),
         count(node.replies),
         node.reward ?? NONE,
-        moment(node.created),
+        timed(node.created),
       ]),
     ),
   );
@@ -39,7 +39,7 @@ export function showRewards(parent, { rewards }, open) {
         surely(holdout.pair_accuracy, holdout.pair_accuracy_interval),
         number(holdout.thumb_auroc),
         number(holdout.ece),
-        moment(created),
+        timed(created),
       ]),
     );
   });
@@ -70,7 +70,7 @@ function policy(version, known, acts) {
     el("p", { class: "row" }, tags(names)),
     facts({
       "Came from": version.parent,
-      Made: moment(version.created),
+      Made: timed(version.created),
       Thumbs: said && (said.thumbs ? `${share(said.approval)} of ${count(said.thumbs)} up` : "none yet"),
       Replies: said && count(said.replies),
       Job: version.job && el("code", {}, version.job),
@@ -83,7 +83,7 @@ function policy(version, known, acts) {
 }
 
 function reward({ parent, created, job, metrics }) {
-  return facts({ "Came from": parent, Made: moment(created), Job: job && el("code", {}, job), ...rewardFacts(metrics) });
+  return facts({ "Came from": parent, Made: timed(created), Job: job && el("code", {}, job), ...rewardFacts(metrics) });
 }
 
 function choices(id, { status, release: { trial }, policies }, acts) {
