@@ -120,8 +120,10 @@ def who_said(label: Object) -> tuple[str | None, str, str]:
     """When a label was given, to whom, and what it says."""
     if label["kind"] == "rating":
         return ago(label["created"]), label["policy"], label["rating"]
-    both = label["policies"]
-    return ago(label["created"]), f"{both['a']}, {both['b']}", label["winner"]
+    both, winner = label["policies"], label["winner"]
+    known = winner in both and both["a"] != both["b"]  # else its side tells all there is
+    said = f"{winner}: {both[winner]}" if known else winner
+    return ago(label["created"]), f"{both['a']}, {both['b']}", said
 
 
 def _show_reply(screen: Screen, reply: Object) -> None:

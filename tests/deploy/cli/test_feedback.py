@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from deploy.cli.labels import who_said
 from serving.registry import Version
 from tests.conftest import Gateway, chat
 from tests.crowd import Crowd
@@ -255,3 +256,18 @@ def test_it_is_watched_on_a_terminal_until_ctrl_c(terminal, gateway, client):
 def test_only_a_terminal_is_drawn_on(thumbwheel, words):
     refused = thumbwheel("feedback", "--watch", *words)
     assert (refused.exit_code, "It draws on a terminal" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "winner", "said"),
+    [
+        ("policy-v1", "policy-v0", "b", "b: policy-v0"),
+        ("policy-v1", "policy-v0", "a", "a: policy-v1"),
+        ("policy-v0", "policy-v0", "a", "a"),
+        ("policy-v1", "policy-v0", "tie", "tie"),
+        ("policy-v1", "policy-v0", "both_bad", "both_bad"),
+    ],
+)
+def test_a_choice_says_which_version_won(a, b, winner, said):
+    label = {"kind": "comparison", "created": 1.0, "policies": {"a": a, "b": b}, "winner": winner}
+    assert who_said(label)[1:] == (f"{a}, {b}", said)
