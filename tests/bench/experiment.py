@@ -21,7 +21,7 @@ from tests.bench.gold import Scorer, closes_with, contains, scorer
 from tests.bench.job_folder import read_evidence, stage_metrics
 from tests.bench.raters import Ballot, Person, Taste, ballots, pair_accuracy, people, with_standard
 from tests.bench.trial import BASE, Cycle, Plan, Trial
-from tests.bench.votes import Vote, collect
+from tests.bench.votes import Vote, collect, recover
 from workers.settings import WorkerSettings
 
 
@@ -107,22 +107,24 @@ class Experiment:
             self._examined(champion)
 
     def _votes(self, number: int, votes: Sequence[Ballot]) -> list[Object]:
-        """The cycle's votes as given, kept in the trial while its job runs. ClientError where the trial was
-        cut off while they were: nobody knows which."""
+        """The cycle's votes as given, kept in the trial while its job runs. Where the trial was cut off while
+        they were, the service knows which."""
         if not votes:
             return []
+        given: list[Vote] = []
         if self.trial.given is None:
             self.trial.given = []
             self._note()
-            self.trial.given = [asdict(vote) for vote in self._collect(number, votes)]
-            self._note()
         elif not self.trial.given:
-            raise ClientError(f"it was cut off while the votes of cycle {number} were given: run it --again")
+            since = max((cycle.job["created"] for cycle in self.trial.cycles), default=0.0)
+            given, votes = recover(self.client, votes, self.score, since)
+            self.say(f"cycle {number}: {len(given)} votes were given before it was cut off")
+        if not self.trial.given:
+            self.trial.given = [asdict(vote) for vote in (*given, *self._collect(number, votes))]
+            self._note()
         return self.trial.given
 
     def _collect(self, number: int, votes: Sequence[Ballot]) -> list[Vote]:
-        if not votes:
-            return []
         with progress(self.console, f"cycle {number}") as show:
             said = collect(
                 self.client,

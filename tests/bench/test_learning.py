@@ -208,11 +208,29 @@ def test_a_trial_that_goes_on_asks_who_would_have_been_asked(api, gateway, worke
     assert [vote["rater"] for vote in bench.trial.cycles[1].votes] == asked
 
 
-def test_a_trial_that_was_cut_off_among_votes_does_not_go_on(api, gateway, worker):
-    bench, _ = experiment(api, gateway.home, SMALL)
-    bench.trial.given = []
-    with pytest.raises(ClientError, match="while the votes of cycle 1 were given"):
-        bench.run()
+def test_a_trial_that_was_cut_off_among_votes_gives_the_rest(api, gateway, worker, monkeypatch):
+    plan, calls = Plan("length", cycles=2, labels=16, exam_prompts=6), []
+
+    def cut_off(client, meter, votes, score, done):
+        calls.append([(vote.rater, vote.blind) for vote in votes])
+        given = collect(client, meter, votes if len(calls) == 1 else votes[3:10], score, done)
+        if len(calls) == 2:
+            raise SystemExit
+        return given
+
+    bench, _ = experiment(api, gateway.home, plan)
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.bench.experiment.collect", cut_off)
+        with pytest.raises(SystemExit):
+            bench.run()
+    assert (len(bench.trial.cycles), bench.trial.given) == (1, [])
+    assert api.get("/v1/stats/policies")["labels"] == 16 + 7
+    bench.run()
+    assert worker.labels == [16, 32], "no vote is given twice, and none is lost"
+    votes = bench.trial.cycles[1].votes
+    assert sorted((vote["rater"], len(vote["gold"]) == 2) for vote in votes) == sorted(calls[1])
+    assert {vote["policy"] for vote in votes} == {"policy-v1"}
+    assert {vote["said"] for vote in votes} <= {"up", "down", "tie"}, "its replies are all alike"
 
 
 def test_what_is_resumed_has_to_be_what_was_planned(tmp_path, capsys):

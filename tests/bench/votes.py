@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from deploy.cli.labels import newest
 from deploy.client import Client, ClientError, Object
 from deploy.demo.traffic import Meter
 from tests.bench.gold import Scorer
@@ -40,6 +41,29 @@ def collect(
                 pool.shutdown(cancel_futures=True)
                 raise ClientError(f"most requests fail, so nobody can rate: {meter.failures[-1][1]}")
     return votes
+
+
+def recover(
+    client: Client, ballots: Sequence[Ballot], score: Scorer, since: float
+) -> tuple[list[Vote], list[Ballot]]:
+    """The votes that were given after `since` (Unix time) before a bench was cut off, as the service has them,
+    and the ballots that nobody has cast yet."""
+    left, votes = list(ballots), []
+    for label in newest(client, 2 * len(ballots), {}, "labels"):
+        if label["created"] <= since:
+            break
+        blind = label["kind"] == "comparison"
+        pair = client.get(f"/v1/comparisons/{label['pair_id']}") if blind else None
+        shown = [pair["a"], pair["b"]] if pair else [client.get(f"/v1/completions/{label['completion_id']}")]
+        asked = (shown[0]["messages"][-1]["content"], shown[0]["user"], blind)
+        ballot = next((one for one in left if (one.prompt, one.rater, one.blind) == asked), None)
+        if ballot is None:
+            continue
+        left.remove(ballot)
+        gold = tuple(score(reply["reply"]) for reply in shown)
+        said, corrected = label["winner" if blind else "rating"], bool(label.get("correction"))
+        votes.append(Vote(ballot.rater, ballot.mind.kind, said, gold, shown[0]["policy"], corrected))
+    return votes[::-1], left
 
 
 @dataclass(frozen=True)
