@@ -46,8 +46,8 @@ def collect(
 def recover(
     client: Client, ballots: Sequence[Ballot], score: Scorer, since: float
 ) -> tuple[list[Vote], list[Ballot]]:
-    """The votes that were given after `since` (Unix time) before a bench was cut off, as the service has them,
-    and the ballots that nobody has cast yet."""
+    """The votes that were given after `since` (Unix time) before a bench was cut off, as the service has
+    them, and the ballots that nobody has cast yet."""
     left, votes = list(ballots), []
     for label in newest(client, 2 * len(ballots), {}, "labels"):
         if label["created"] <= since:
