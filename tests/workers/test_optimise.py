@@ -138,9 +138,12 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
 def test_it_tells_which_step_it_makes(run, scored, monkeypatch):
     told = []
     monkeypatch.setattr(Stage, "progress", lambda _, done, total, words: told.append((done / total, words)))
-    metrics, _ = run("o", "grpo", scored(), epochs=1)
+    given = {"epochs": 1, "credit_decay": 0.5, "plain_weight": 1.0}
+    metrics, _ = run("o", "grpo", scored(), **given)
     shares, words = zip(*told, strict=True)
     assert list(shares) == sorted(shares)
+    assert "grpo on 32 replies: reading 32 of 32 replies" in words
+    assert "grpo on 32 replies: restoring plain texts and going on, turn 1 of 2" in words
     assert [line for line in words if "step" in line] == [
         f"grpo on 32 replies: step {step} of {metrics['steps']}" for step in range(2, metrics["steps"] + 1)
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import torch
@@ -28,6 +29,14 @@ class NothingToLearn(Exception):
     """No two replies to a prompt differ in reward, so the policy stays as it is."""
 
 
+class Part(Enum):
+    """The parts of a stage, as percentages of it where they begin and end, by the time that `grpo` takes."""
+
+    read = (5, 35)
+    learn = (35, 70)
+    hold = (70, 95)
+
+
 class Round:
     """What a method works with: the policy, the samples, and what people said."""
 
@@ -46,6 +55,13 @@ class Round:
         self.texts = self.read_texts(read_references())
         self._texts_base = self.base(self.texts)
 
+    def tell(self, part: Part, share: float, doing: str | None = None) -> None:
+        """How much of a part of the stage is done, and what is being done."""
+        begin, end = part.value
+        what = f"{self.config.method} on {len(self.data.samples)} replies"
+        done = round(begin + share * (end - begin))
+        self.stage.progress(done, 100, f"{what}: {doing}" if doing else what)
+
     def reply(self, row: int) -> Reply:
         sample = self.data.samples[row]
         return Reply(sample.prompt_token_ids, sample.token_ids)
@@ -63,9 +79,13 @@ class Round:
         the state that goes into the lowest adapter, or its last one where more than half of the layers are
         above; then it tells the log-probabilities too."""
         replies = [self.reply(row) for row in rows]
-        states = read_lower(self.model, replies, self.config.budget)
+
+        def told(done: int) -> None:
+            self.tell(Part.read, done / len(rows), f"reading {done} of {len(rows)} replies")
+
+        states = read_lower(self.model, replies, self.config.budget, told)
         if states is None:
-            found = read_base(self.model, replies, self.config.budget)
+            found = read_base(self.model, replies, self.config.budget, told)
             self._remember(rows, [logprobs for logprobs, _ in found])
             return [states for _, states in found]
         self.refer_cheaply_to(rows)

@@ -2,7 +2,7 @@
 stages only."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from workers.device import device, precision
 from workers.frozen import frozen_of, keep_frozen
 from workers.packing import Reply, enable, pack, plan, read_below, read_pack, score_pack, score_states
 from workers.stage import StageError
+
+Counted = Callable[[int], None]
 
 
 def load_policy(
@@ -97,11 +99,14 @@ def reply_logprobs(
 
 
 @torch.no_grad()
-def read_base(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[tuple[Tensor, Tensor]]:
+def read_base(
+    model: PeftModel, replies: Sequence[Reply], budget: int, told: Counted = lambda count: None
+) -> list[tuple[Tensor, Tensor]]:
     """The base's log-probability of each token of each reply, (len,), and its last hidden state before it,
-    (len, d), in one pass; on the CPU."""
+    (len, d), in one pass; on the CPU. `told` hears how many replies are read."""
     base: Any = model.get_base_model()
     found: list[tuple[Tensor, Tensor]] = [(torch.empty(0), torch.empty(0))] * len(replies)
+    done = 0
     with model.disable_adapter():
         for row in plan(replies, budget):
             packed = pack(replies, row)
@@ -111,22 +116,30 @@ def read_base(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[t
             for place, number in enumerate(row):
                 its = packed.reply == place
                 found[number] = (logprobs[its], states[its])
+            done += len(row)
+            told(done)
     return found
 
 
 @torch.no_grad()
-def read_lower(model: PeftModel, replies: Sequence[Reply], budget: int) -> list[Tensor] | None:
+def read_lower(
+    model: PeftModel, replies: Sequence[Reply], budget: int, told: Counted = lambda count: None
+) -> list[Tensor] | None:
     """The hidden state that goes into the lowest adapter before each token of each reply, (len, d); on the
-    CPU. The layers above do not run. None where more than half of the layers are above."""
+    CPU. The layers above do not run. None where more than half of the layers are above. `told` hears how many
+    replies are read."""
     base: Any = model.get_base_model()
     if (frozen := frozen_of(base)) is None or frozen.share < 0.5:
         return None
     found: list[Tensor] = [torch.empty(0)] * len(replies)
+    done = 0
     for row in plan(replies, budget):
         packed = pack(replies, row)
         states = read_below(base, packed, frozen).cpu()
         for place, number in enumerate(row):
             found[number] = states[packed.reply == place]
+        done += len(row)
+        told(done)
     return found
 
 

@@ -275,7 +275,8 @@ class KeepNear(TrainerCallback):
     step where they are near their bound, before a bound is taken to be left, and at the end before the way is
     gone on with, `restores` times. It is told whether no step of training came since the last time, and the
     share of what they lost that they are to be given back, so that they keep `ROOM` of their bound: a policy
-    that is to learn when to end a reply cannot while every text ends as to the base.
+    that is to learn when to end a reply cannot while every text ends as to the base. `told` hears which
+    of the restorations at the end begins, from 0, and of how many.
 
     StageError where a step made a parameter infinite or no number: from there is no way back.
     """
@@ -290,8 +291,9 @@ class KeepNear(TrainerCallback):
         reach: float = 0.0,
         restore: Callable[[bool, float], None] | None = None,
         restores: int = 0,
+        told: Callable[[int, int], None] = lambda number, of: None,
     ) -> None:
-        self._model = model
+        self._model, self._told = model, told
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._measure, self._every = measure, every
         self._restore, self._restores = restore, 0 if restore is None else restores
@@ -352,7 +354,8 @@ class KeepNear(TrainerCallback):
         self._keep()
         if step < state.max_steps:
             return
-        for _turn in range(self._restores):
+        for turn in range(self._restores):
+            self._told(turn, self._restores)
             if not self._restored(step):
                 self._back_to_kept(step)
             self._keep()

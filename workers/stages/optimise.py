@@ -25,7 +25,7 @@ from serving.methods import Method
 from workers.methods.config import Config
 from workers.methods.gradients import grpo, rloo
 from workers.methods.preferences import dpo, online_dpo
-from workers.methods.round import Made, NothingToLearn, Round
+from workers.methods.round import Made, NothingToLearn, Part, Round
 from workers.methods.single import best_of_n, kto
 from workers.packing import install
 from workers.policy import data as policy_data
@@ -46,12 +46,12 @@ METHODS: dict[Method, Callable[[Round], Made]] = {
 
 
 def main(config: Config, stage: Stage) -> dict[str, Any]:
-    stage.progress(0, 3, "loading the policy")
+    stage.progress(0, 100, "loading the policy")
     work = Round(config, stage)
     before = trainable_hash(work.model)
-    stage.progress(1, 3, f"{config.method} on {len(work.data.samples)} replies")
+    work.tell(Part.read, 0)
     figures, why_held = learn(work, before)
-    stage.progress(2, 3, "writing the adapter")
+    stage.progress(95, 100, "writing the adapter")
     work.model.save_pretrained(str(stage.path("adapter")))
     write_json(stage.path("probe.json"), probe(work))
     return figures | {
@@ -82,17 +82,23 @@ def learn(work: Round, before: str) -> tuple[dict[str, Any], str | None]:
 
 
 class Told(TrainerCallback):
-    """Says which step has been made, and that what follows the last one takes a while."""
+    """Says which step is being made, and what follows the last one, which takes a while."""
 
-    def __init__(self, stage: Stage, what: str) -> None:
-        self._stage, self._what = stage, what
+    def __init__(self, work: Round) -> None:
+        self._work = work
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         step, of = state.global_step, state.max_steps
         doing = f"step {step + 1} of {of}" if step < of else "measuring how far it went"
-        self._stage.progress(of + step, 3 * of, f"{self._what}: {doing}")
+        self._work.tell(Part.learn, step / of, doing)
+
+    def turn(self, number: int, of: int) -> None:
+        """Of plain texts that are restored, and of what is then left of the way."""
+        self._work.tell(
+            Part.hold, number / of, f"restoring plain texts and going on, turn {number + 1} of {of}"
+        )
 
 
 def held(config: Config) -> str:
@@ -116,8 +122,9 @@ def _train(work: Round, trainer: Any, figures: dict[str, Any]) -> tuple[KeepNear
     figures |= beside
     restore = None if texts is None or config.restores == 0 else texts.restore
     begin, every = work.distance_before(), config.check_every
-    guard = KeepNear(model, work.distance, begin, bound, every, reach, restore, config.restores)
-    trainer.add_callback(Told(work.stage, f"{config.method} on {len(work.data.samples)} replies"))
+    told = Told(work)
+    guard = KeepNear(model, work.distance, begin, bound, every, reach, restore, config.restores, told.turn)
+    trainer.add_callback(told)
     trainer.add_callback(guard)
     loss = float(trainer.train().training_loss)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
