@@ -64,6 +64,7 @@ class FakeWorker:
         self.gateway = gateway
         self.kinds: list[str] = []
         self.labels: list[int] = []
+        self.methods: list[str | None] = []
         self.hangs = False
         self.stop = threading.Event()
 
@@ -77,6 +78,7 @@ class FakeWorker:
         lease = jobs.acquire(job_id)
         assert lease is not None
         self.kinds.append(kind)
+        self.methods.append(jobs.get(job_id).params.get("method"))
         with self.gateway.client() as client:
             self.labels.append(client.get("/v1/stats/policies").json()["labels"])
         while self.hangs and not jobs.cancel_requested(job_id):
@@ -164,6 +166,18 @@ def test_a_trial_from_labels_to_figures(api, gateway, worker, tmp_path):
     text = (tmp_path / "length-plateau1-seed0.txt").read_text()
     assert "cycle 3: The gate rejected the candidate." in text
     assert api.get("/v1/learning")["paused"] is True
+
+
+def test_noise_and_method_reach_the_raters_and_the_job(api, gateway, worker):
+    plan = Plan(
+        "length", cycles=1, labels=24, thumbs=1.0, exam_prompts=6, noise=1.0, leniency=0.0, method="rloo"
+    )
+    bench, _ = experiment(api, gateway.home, plan)
+    bench.run()
+    assert worker.methods == ["rloo"]
+    votes = [(vote["gold"][0] == 1.0, vote["said"]) for vote in bench.trial.cycles[0].votes]
+    assert votes.count((True, "down")) > votes.count((True, "up")), "all are turned round"
+    assert votes.count((False, "up")) > votes.count((False, "down"))
 
 
 @pytest.mark.slow

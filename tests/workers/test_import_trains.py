@@ -2,15 +2,21 @@
 
 import json
 import random
+import threading
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
 from feedback.reader import START
+from serving.jobs import Kind, State
 from tests.conftest import Gateway
 from workers.datasets import is_held_out
 from workers.labels import read_labels, read_prompts
+from workers.recipes import cook
+from workers.runner import Run
+from workers.settings import WorkerSettings
 from workers.stages import snapshot, train_reward
 
 KIND, UNKIND = "good nice lovely thanks".split(), "bad dull rude grim".split()
@@ -38,8 +44,8 @@ def lines(count: int, seed: int) -> list[dict]:
 
 
 @pytest.fixture
-def taken(gateway: Gateway, valkey, tmp_path, monkeypatch, stage):
-    """The snapshot of an imported file, with some lines that are bad and some that are prompts only."""
+def imported(gateway: Gateway, valkey, tmp_path, monkeypatch):
+    """What came of importing a file, with some lines that are bad and some that are prompts only."""
     file = tmp_path / "taste.jsonl"
     prompts = [{"prompt": f"hi {topic}"} for topic in TOPICS]
     bad = ["{", json.dumps({"prompt": "hi", "chosen": "nice"})]
@@ -48,8 +54,32 @@ def taken(gateway: Gateway, valkey, tmp_path, monkeypatch, stage):
     answer = json.loads(CliRunner().invoke(app, words).stdout)
     assert [error["line"] for error in answer["errors"]] == [97, 98]
     monkeypatch.setenv("THUMBWHEEL_REDIS_URL", valkey.url)
+    return answer
+
+
+@pytest.fixture
+def taken(imported, tmp_path, stage):
+    """The snapshot of it."""
     metrics = stage("snapshot", snapshot, cursor=START, replay=0, holdout=0.2, prompts=200, seed=1)
-    return metrics, answer, tmp_path / "snapshot"
+    return metrics, imported, tmp_path / "snapshot"
+
+
+@pytest.mark.slow
+def test_a_reward_job_trains_on_an_imported_file(imported, gateway, tiny_model, monkeypatch):
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(gateway.home))
+    monkeypatch.setenv("THUMBWHEEL_MODEL", str(tiny_model))
+    job = gateway.jobs.create(Kind.reward, by="test")
+    lease = gateway.jobs.acquire(job.id)
+    assert lease is not None
+    with closing(Run(job, lease, gateway.jobs, gateway.home, threading.Event())) as run:
+        outcome = cook(run, WorkerSettings(), gateway.registry)
+    assert outcome.state is State.done, outcome.reason
+    with gateway.client() as client:
+        measured = client.get(f"/v1/jobs/{job.id}/stages/train_reward").json()["metrics"]
+    given = imported["imported"]["preference"] + imported["imported"]["unpaired"]
+    assert given / 2 < measured["train_labels"] < given
+    assert gateway.jobs.get(job.id).reward == "reward-v1", outcome.reason
+    assert list(gateway.registry.rewards()) == ["reward-v1"]
 
 
 @pytest.mark.slow

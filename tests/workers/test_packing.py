@@ -92,6 +92,41 @@ def test_a_reply_in_a_row_scores_as_it_does_alone_and_has_the_same_gradient(poli
     assert float(mine.norm() / slope.norm()) == pytest.approx(1, abs=0.05)
 
 
+def test_a_row_of_several_chunks_scores_as_one_of_one_chunk(policy, monkeypatch):
+    base = policy.get_base_model()
+    enable(base)
+    row = pack(TEXTS, range(4))
+    whole = score_pack(base, row).logprobs
+    slope = gradient(policy, whole.sum())
+    monkeypatch.setattr("workers.packing.CPU_CHUNK", 3)
+    assert len(whole) > 3 * 3
+    parts = score_pack(base, row).logprobs
+    torch.testing.assert_close(parts, whole, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(
+        gradient(policy, parts.sum()), slope, rtol=0.02, atol=0.02 * float(slope.abs().max())
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(score_pack(base, row).logprobs, whole, rtol=0.01, atol=0.01)
+
+
+def test_nothing_as_wide_as_the_vocabulary_is_kept_for_the_backward(policy):
+    def kept(work) -> list[int]:
+        widths = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: widths.append(tensor.shape[-1] if tensor.ndim else 1) or tensor,
+            lambda tensor: tensor,
+        ):
+            work()
+        return widths
+
+    vocabulary, base = policy.config.vocab_size, policy.get_base_model()
+    assert vocabulary in kept(lambda: alone(policy, TEXTS[0])), "transformers' own forward keeps it"
+    enable(base)
+    ours = kept(lambda: score_pack(base, pack(TEXTS, range(4))))
+    assert ours
+    assert vocabulary not in ours
+
+
 def test_the_forward_that_trl_calls_scores_a_padded_batch_whatever_the_side(policy):
     expected = {number: alone(policy, TEXTS[number]) for number in (1, 2)}
     model = policy.get_base_model()

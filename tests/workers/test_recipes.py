@@ -253,6 +253,21 @@ def test_a_judge_is_asked_about_the_first_rounds_replies_and_the_reward_model_le
     assert first["reward"].endswith("reward")
 
 
+def test_the_trainer_loads_while_the_engines_sample(cycle, monkeypatch):
+    told = []
+    monkeypatch.setattr(Run, "stand_by", lambda _, *programs: told.extend(programs))
+    run_stage = Run.stage
+    monkeypatch.setattr(
+        Run, "stage", lambda run, name, *more: told.append(name) or run_stage(run, name, *more)
+    )
+    cycle.finish(*list(FINISHED)[:6])
+    with pytest.raises(StageFailed, match="evaluate"):
+        cycle.cook()
+    begin, last = told.index("sample-1"), told.index("optimise-1")
+    assert {"score", "optimise"} <= set(told[:begin])
+    assert "evaluate" in told[begin:last]
+
+
 def test_a_version_says_how_its_champion_did_under_each_rule(cycle):
     cycle.settings = JUDGE
     rules = {"helpful": {"judged": 8, "mean": 0.25, "correlation": 0.5}}

@@ -1,9 +1,11 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from workers.datasets import for_judge
@@ -102,6 +104,23 @@ def test_a_warm_start_goes_on_from_the_live_version_and_leaves_its_files_alone(t
     assert metrics["previous"] is not None
     assert (folder / "member-0" / "adapter_model.safetensors").read_bytes() == before
     assert (again / "member-0" / "adapter_model.safetensors").read_bytes() != before
+
+
+@pytest.mark.slow
+def test_a_warm_start_begins_with_the_weights_of_the_live_version(train):
+    """By steps that are too short to lead anywhere else."""
+    _, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
+    given = labels(64, seed=4), labels(24, seed=2)
+    _, warm = train("warm", *given, init=folder, epochs=1, learning_rate=1e-6)
+    _, cold = train("cold", *given, epochs=1, learning_rate=1e-6)
+
+    def apart(other: Path) -> float:
+        first, second = (
+            load_file(place / "member-0" / "adapter_model.safetensors") for place in (folder, other)
+        )
+        return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+    assert apart(warm) < 1e-4 < 1e-2 < apart(cold)
 
 
 @pytest.mark.slow
