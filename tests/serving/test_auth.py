@@ -29,6 +29,8 @@ ROUTES = {
     "GET /v1/jobs": Role.viewer,
     "GET /v1/jobs/x": Role.viewer,
     "GET /v1/jobs/x/log": Role.viewer,
+    "GET /v1/jobs/x/stages/x": Role.viewer,
+    "GET /v1/jobs/x/stages/x/plots/x": Role.viewer,
     "GET /v1/learning": Role.viewer,
     "GET /v1/stats/policies": Role.viewer,
     "GET /v1/stats/hours": Role.viewer,
