@@ -327,7 +327,13 @@ def test_what_a_stage_measured_elsewhere_is_said_to_be_elsewhere(chromium, livel
     Worker(lively).end(state="done", reason="The gate rejected the candidate.", stages=done)
     with operating(chromium, lively) as page:
         page.get_by_role("button", name="What the gate measured").click()
-        expect(page.get_by_role("dialog")).to_contain_text("does not share THUMBWHEEL_HOME")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("does not share THUMBWHEEL_HOME")
+        page.keyboard.press("Escape")
+        (lively.home / "jobs" / lively.jobs.page()[0][0].id).mkdir(parents=True)
+        page.get_by_role("button", name="What the gate measured").click()
+        expect(dialog).to_contain_text("Its figures are not there any more.")
+        expect(dialog).not_to_contain_text("rejected")
 
 
 def test_shares_are_told_as_they_were_set(chromium, lively):

@@ -167,9 +167,9 @@ function openStage(id, name) {
   const path = `/v1/jobs/${encodeURIComponent(id)}/stages/${encodeURIComponent(name)}`;
   openDialog(name === "evaluate" ? "The candidate" : name, path, ({ stage, metrics, plots: drawn }) => [
     el("p", { class: "soft small" }, el("code", {}, `${id}/${stage ?? name}`)),
-    ...(FIGURES[name] ?? (() => []))(metrics),
+    ...(stage ? (FIGURES[name]?.(metrics) ?? []) : []),
     ...plots(path, drawn),
-    raw(metrics) || el("p", { class: "soft" }, "It measured nothing."),
+    raw(metrics) || el("p", { class: "soft" }, stage ? "It measured nothing." : "Its figures are not there any more."),
   ]);
 }
 
