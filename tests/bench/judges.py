@@ -127,7 +127,7 @@ def asked(job: Path) -> Found:
         _, scale = train_reward.train_adapter(bench, JUDGE, len(shape.members))
         rows = read_json(evaluated / "replies.json")
         looks = model.features([texts.of_reply(*_reply(row, texts, asked_for)) for row in rows])
-        style = model.style_rewards([look.style for look in looks], JUDGE).double().numpy()
+        style = model.frozen_rewards(looks, JUDGE).double().numpy()
         added = model.score(looks, JUDGE).double().numpy() - style
         share, _ = train_reward.shrink_judge(bench, scale)
     home = job.parent.parent

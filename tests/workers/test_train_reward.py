@@ -206,10 +206,12 @@ def test_a_judge_that_learnt_chance_is_left_with_its_style(train, tiny_model):
 
 @pytest.mark.slow
 def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_keeps_its_own_scale(train):
-    first, folder = train("first", labels(24, seed=1), labels(24, seed=2), epochs=1)
+    lied_to = labels(24, seed=1, right=0.3)
+    first, folder = train("first", lied_to, labels(24, seed=2), epochs=1)
     finishes = ["stop", "length"] * 12
     cut = [Label(**{**vars(row), "a_finish": end}) for row, end in zip(labels(24, 4), finishes, strict=True)]
     again, newer = train("again", cut, labels(24, seed=2), init=folder, epochs=1)
+    assert (again["accepted"], again["judge_accepted"]) == (True, True)
     for name in ("member-0", "judge", "warm"):
         before, after = (read_style(place, name).scale.std[NAMES.index("cut")] for place in (folder, newer))
         assert before == 0 < after

@@ -146,7 +146,7 @@ class RewardModel:
 
     @torch.no_grad()
     def shrink(self, name: str, share: float) -> None:
-        """Let what a member adds to its style's reward be a share of what it was."""
+        """Let what a member adds to its head's reward be a share of what it was."""
         assert self.peft is not None, "add or load a member first"
         self.peft.get_parameter(f"base_model.model.score.modules_to_save.{name}.weight").mul_(share)
 
@@ -186,7 +186,7 @@ class RewardModel:
 
     @torch.no_grad()
     def score_so_far(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
-        """What one member makes of each reply, its style apart, as if it ended before its first token, its
+        """What one member makes of each reply, how it looks apart, as if it ended before its first token, its
         second, …, and whole: (tokens + 1,) a text, float32, on the CPU."""
         assert self.peft is not None, "add or load a member first"
         self.peft.eval()
@@ -197,8 +197,24 @@ class RewardModel:
             rows = order[start : start + batch]
             rewards = forward(self.peft, collate([features[row] for row in rows]), so_far=True).cpu()
             for row, its in zip(rows, rewards, strict=True):
-                found[row] = its[features[row].first - 1 : len(features[row].states)].clone()
+                adapted = its[features[row].first - 1 : len(features[row].states)]
+                found[row] = adapted + self._seen(features[row], name)
         return found
+
+    def frozen_rewards(self, features: Sequence[Features], name: str) -> Tensor:
+        """The part of r(x, y) that no adapter has a say in, (n,), float32: how replies look, and what the
+        frozen layers see in them."""
+        seen = [self._seen(row, name)[-1:] for row in features]
+        return self.style_rewards([row.style for row in features], name) + torch.cat([torch.empty(0), *seen])
+
+    def _seen(self, features: Features, name: str) -> Tensor:
+        """What a member's head reads out of the frozen states of a reply up to before its first token, its
+        second, …, and of the whole: (tokens + 1,), float32."""
+        normed = normed_reply(features)
+        if name not in self.styles or not self.styles[name].states:
+            return torch.zeros(len(normed))
+        read_out = normed @ torch.tensor(self.styles[name].states)
+        return read_out.cumsum(0) / torch.arange(1, len(normed) + 1)
 
     def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
         """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
@@ -214,6 +230,18 @@ class RewardModel:
             yield
         finally:
             self._backbone.layers, self._backbone.norm = self._upper_layers, self._norm
+
+
+def normed_reply(features: Features) -> Tensor:
+    """The frozen states from the token before the reply on, (tokens + 1, hidden), float32, each with a mean
+    square of 1."""
+    states = features.states[features.first - 1 :].float()
+    return states / states.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
+def mean_states(features: Sequence[Features]) -> Tensor:
+    """The mean of `normed_reply`, (n, hidden): what a head reads of a whole reply."""
+    return torch.stack([normed_reply(row).mean(0) for row in features])
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], so_far: bool = False) -> Tensor:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,20 +97,24 @@ class Scale:
 
 @dataclass(frozen=True)
 class StyleHead:
-    """w·φ(y): what one member makes of how a reply looks."""
+    """w·φ(y) + v·h(x, y): what one member makes of how a reply looks, and of what frozen layers see in it.
+    `states`: v, as many numbers as a state has, or none."""
 
     scale: Scale
     weights: list[float]
+    states: list[float] = field(default_factory=list)
 
     def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
-        """The rewards of replies with these features, (n,)."""
+        """The rewards of replies that look so, (n,)."""
         rewards: Matrix = self.scale(rows) @ np.asarray(self.weights)
         return rewards
 
 
 def mean_head(heads: Sequence[StyleHead]) -> StyleHead:
     """Of members with the same scale, as all members of a version have."""
-    return StyleHead(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist())
+    known = [head.states for head in heads if head.states]
+    states = (np.sum(known, 0) / len(heads)).tolist() if known else []
+    return StyleHead(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist(), states)
 
 
 def write_styles(directory: Path, heads: Mapping[str, StyleHead]) -> None:
@@ -124,7 +128,8 @@ def read_style(directory: Path, name: str) -> StyleHead | None:
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if name not in found:
         return None
-    return StyleHead(Scale(**found[name]["scale"]), found[name]["weights"])
+    head = found[name]
+    return StyleHead(Scale(**head["scale"]), head["weights"], head.get("states", []))
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,34 @@ def fit(told: Told, spread: float) -> Fitted:
     return taken(found.x)
 
 
+@dataclass(frozen=True)
+class States:
+    """Brings mean states to a scale on which a spread means a reward's: each number to a standard deviation
+    of 1 / √d over the replies that are fitted to, without their part along the mean of all, so that what is
+    read out of them is 0 for a reply like most."""
+
+    std: Matrix
+    usual: Matrix
+
+    @classmethod
+    def of(cls, rows: Matrix) -> "States":
+        """`rows`: (replies, d)."""
+        std = np.where(rows.std(0) > 1e-6, rows.std(0), np.inf)
+        usual = rows.mean(0) / std
+        return cls(std, usual / max(float(np.linalg.norm(usual)), 1e-9))
+
+    def __call__(self, rows: Matrix) -> Matrix:
+        scaled = rows / self.std
+        apart: Matrix = (scaled - np.outer(scaled @ self.usual, self.usual)) / np.sqrt(rows.shape[1])
+        return apart
+
+    def read_out(self, weights: Matrix) -> Matrix:
+        """v for `weights` of what was scaled: v·h = weights·self(h)."""
+        turned = weights - (weights @ self.usual) * self.usual
+        found: Matrix = turned / self.std / np.sqrt(len(weights))
+        return found
+
+
 def best_spread(
     told: Told, conversations: Sequence[str], seed: int, spreads: Sequence[float] = SPREADS, count: int = 5
 ) -> float:
@@ -198,16 +231,37 @@ def best_spread(
     Unseen are whole conversations: what several raters say of one reply is not news. Where raters do not care
     how a reply looks, it is the smallest: whatever such few labels say of it then only stands in the way.
     """
+    losses = unseen([(told, spread) for spread in spreads], conversations, seed, count)
+    return spreads[0] if losses is None else spreads[int(np.argmin(losses))]
+
+
+def credences(choices: Sequence[Told], conversations: Sequence[str], seed: int, count: int = 5) -> Matrix:
+    """How much to believe each way of seeing the same labels, fitted with a spread of 1, by how likely it
+    makes those that it did not see; they add up to 1 (pseudo-BMA: Yao et al. 2018, arXiv 1704.02030). The
+    first alone where there are too few conversations to tell."""
+    losses = unseen([(told, 1.0) for told in choices], conversations, seed, count)
+    if losses is None:
+        losses = np.where(np.arange(len(choices)) == 0, 0.0, np.inf)
+    likely: Matrix = np.exp(losses.min() - losses)
+    likely /= likely.sum()
+    return likely
+
+
+def unseen(
+    choices: Sequence[tuple[Told, float]], conversations: Sequence[str], seed: int, count: int
+) -> Matrix | None:
+    """Of each way of seeing the same labels, fitted with its spread: Σ weight·loss of the labels that fits
+    did not see, nats. None where there are too few conversations."""
     unit = units(conversations)
     if len(unit) < 2 * count or len(np.unique(unit)) < count:
-        return spreads[0]
+        return None
     fold = folds(unit, count, seed)
 
-    def unseen(spread: float) -> float:
+    def loss(told: Told, spread: float) -> float:
         total = 0.0
         for left_out in range(count):
             seen, rest = told.only(fold != left_out), told.only(fold == left_out)
             total += rest.loss(fit(seen, spread)) * float(rest.weight.sum())
         return total
 
-    return min(spreads, key=unseen)
+    return np.array([loss(told, spread) for told, spread in choices])

@@ -24,12 +24,14 @@ from workers.device import device
 from workers.labels import Label
 from workers.policy.model import assert_finite, assert_moved, assert_trainable, trainable_hash
 from workers.reward import style
-from workers.reward.model import Features, RewardModel, Texts, collate, forward
+from workers.reward.model import Features, RewardModel, Texts, collate, forward, mean_states
 from workers.reward.style import Scale, StyleHead
 from workers.reward.thumb_scale import ThumbScale
 from workers.reward.thumbs import Thumbs
 from workers.stage import StageError
 
+NEXT_TO_NOTHING = 0.01  # of what is believed: not worth a fit
+STATE_SPREADS = (0.0, 0.3, 0.6, 1.0, 2.0)  # logits a standard deviation of what the states say, by the prior
 _SORTED = 8  # batches whose labels are sorted by length together: little padding, and still much chance
 
 LabelFeatures = Sequence[tuple[Features, ...]]  # a label's `a`, and `b` where it is a comparison
@@ -65,7 +67,10 @@ def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) ->
 def style_head(
     labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training, one_of_many: bool
 ) -> StyleHead:
-    """What raters make of how replies look, fitted to `labels`.
+    """What raters make of how replies look, and of what the frozen layers see in them, fitted to `labels`:
+    how they look with the spread that predicts best, and beside it the states, with several spreads that are
+    believed as far as they predict. All are convex fits, which make more of a hundred labels than gradient
+    steps do.
 
     For `one_of_many` members each label is weighted at random too (the Bayesian bootstrap, Rubin 1981), by
     `training.seed`, so that their spread tells how sure they are. It costs a single fit half of its labels.
@@ -74,6 +79,11 @@ def style_head(
     if one_of_many:
         chance = np.random.default_rng(training.seed).exponential(size=len(labels))
     pair = np.array([float(len(replies) == 2) for replies in features])
+    seen = mean_states(flat(features)).double().numpy()
+    states = style.States.of(seen)
+    scaled = states(seen)
+    second = np.zeros((len(labels), scaled.shape[1]))
+    second[pair == 1] = scaled[len(labels) :]
     target = np.array([label.target for label in labels])
     raters, rater = np.unique([label.rater for label in labels], return_inverse=True)
     told = style.Told(
@@ -86,9 +96,26 @@ def style_head(
         rater=rater,
         raters=len(raters),
     )
-    spread = style.best_spread(told, [label.conversation for label in labels], training.seed)
-    fitted = style.fit(replace(told, weight=chance * told.weight), spread)
-    return StyleHead(scale, fitted.weights.tolist())
+    conversations = [label.conversation for label in labels]
+    spread = style.best_spread(told, conversations, training.seed)
+
+    def beside(wide: float) -> style.Told:
+        """With the states beside the looks, in units of their spreads."""
+        a, b = (
+            np.hstack([spread * told.a, wide * scaled[: len(labels)]]),
+            np.hstack([spread * told.b, wide * second]),
+        )
+        return replace(told, a=a, b=b)
+
+    choices = [beside(wide) for wide in STATE_SPREADS]
+    looks, read = np.zeros(told.a.shape[1]), np.zeros(scaled.shape[1])
+    believed = style.credences(choices, conversations, training.seed)
+    for share, wide, both in zip(believed, STATE_SPREADS, choices, strict=True):
+        if share > NEXT_TO_NOTHING:
+            fitted = style.fit(replace(both, weight=chance * told.weight), 1.0).weights
+            looks += share * spread * fitted[: len(looks)]
+            read += share * wide * fitted[len(looks) :]
+    return StyleHead(scale, looks.tolist(), states.read_out(read).tolist())
 
 
 def fit(
@@ -100,7 +127,7 @@ def fit(
     folder: Path,
     tokenizer: Any,
 ) -> tuple[float, ThumbScale]:
-    """Train the active member on `labels`, which weigh 1 on average, beside its style head; the mean loss of
+    """Train the active member on `labels`, which weigh 1 on average, beside its head; the mean loss of
     the run in nats, and what a thumb up takes. StageError when it did not move or blew up."""
     peft = model.peft
     assert peft is not None, "add or load a member first"
@@ -113,7 +140,7 @@ def fit(
     trainer = LabelTrainer(
         labels=labels,
         features=features,
-        looks=partial(model.style_rewards, name=model.active),
+        looks=partial(model.frozen_rewards, name=model.active),
         thumbs=thumbs,
         training=training,
         model=peft,
@@ -155,7 +182,7 @@ class LabelTrainer(RewardTrainer):
         *,
         labels: Sequence[Label],
         features: LabelFeatures,
-        looks: Callable[[Sequence[Sequence[float]]], Tensor],
+        looks: Callable[[Sequence[Features]], Tensor],
         thumbs: Thumbs,
         training: Training,
         **given: Any,
@@ -175,7 +202,7 @@ class LabelTrainer(RewardTrainer):
         labels = [self._labels[row] for row in rows]
         features = [self._features[row] for row in rows]
         given = {
-            "style": self._looks([reply.style for reply in flat(features)]),
+            "frozen": self._looks(flat(features)),
             "rater": self._thumbs.raters(labels),
         }
         return label_batch(labels, features) | given
@@ -187,13 +214,13 @@ class LabelTrainer(RewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """(1/n) Σ w·loss + shrink · mean (r - style)² + the thumbs' prior, once for all N labels: / N.
+        """(1/n) Σ w·loss + shrink · mean (r - frozen)² + the thumbs' prior, once for all N labels: / N.
 
         Divided by the number of labels, not by their weight: else a batch of a loud rater's labels would
         count as much as any other.
         """
         added, training = forward(model, inputs), self._training
-        rewards = added + inputs["style"].to(added.device)
+        rewards = added + inputs["frozen"].to(added.device)
         losses = label_losses(rewards, inputs, self._thumbs, training.smoothing)
         weighted = (losses * inputs["weight"]).mean()
         prior = self._thumbs.prior() / len(self._labels)

@@ -300,11 +300,11 @@ def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
     """
     rows = [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
     labels, replies = [bench.labels[row] for row in rows], flat([bench.features[row] for row in rows])
-    style = bench.model.style_rewards([reply.style for reply in replies], JUDGE).double().numpy()
-    added = bench.model.score(replies, JUDGE).double().numpy() - style
+    frozen = bench.model.frozen_rewards(replies, JUDGE).double().numpy()
+    added = bench.model.score(replies, JUDGE).double().numpy() - frozen
     thumbed = [label.kind == "thumb" for label in labels]
     usual = float(added[: len(labels)][thumbed].mean()) if any(thumbed) else 0.0
-    share = believed(labels, style, added - usual, replace(scale, b=scale.b + scale.a * usual))
+    share = believed(labels, frozen, added - usual, replace(scale, b=scale.b + scale.a * usual))
     bench.model.shrink(JUDGE, share)
     bench.model.save(JUDGE, bench.stage.path("reward"))
     return share, replace(scale, b=scale.b + scale.a * usual * (1 - share))

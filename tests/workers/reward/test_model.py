@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from workers.policy.model import trainable_hash
-from workers.reward.model import RewardModel, Text, Texts, collate, forward
+from workers.reward.model import RewardModel, Text, Texts, collate, forward, mean_states
+from workers.reward.style import Scale, StyleHead
 
 
 def test_training_moves_the_active_member_only(tiny_model):
@@ -36,10 +38,18 @@ def test_frozen_layers_run_once_give_the_same_reward_as_all_layers_at_once(tiny_
     torch.testing.assert_close(rewards[0], rewards[1], rtol=0.05, atol=0.02)
 
 
-def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(tiny_model):
+def read_by(width: int) -> StyleHead:
+    """A head that reads states, and looks at nothing."""
+    return StyleHead(Scale([], []), [], torch.linspace(-1, 1, width).tolist())
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(tiny_model, reads):
     torch.manual_seed(0)
     model = RewardModel(tiny_model, 1.0, 2)
     model.add("m", 4)
+    if reads:
+        model.styles["m"] = read_by(model.features([Text([1, 5], 1)])[0].states.shape[1])
     whole = [1, 5, 6, 7, 8, 9, 10]
     texts = [Text(whole[:end], 3) for end in range(3, len(whole) + 1)]
     alone = model.score(model.features(texts), "m")
@@ -47,6 +57,19 @@ def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(ti
     torch.testing.assert_close(together[0], alone, rtol=0.02, atol=0.005)
     assert len(set(together[0].tolist())) > 1
     assert len(together[1]) == 2
+
+
+def test_what_a_head_reads_of_frozen_states_adds_to_what_the_adapter_says(tiny_model):
+    torch.manual_seed(0)
+    model = RewardModel(tiny_model, 1.0, 2)
+    model.add("m", 4)
+    features = model.features([Text([1, 5, 6, 7, 8], 3), Text([1, 5, 6, 9, 10, 11, 12, 2], 3)])
+    adapted = model.score(features, "m")
+    model.styles["m"] = head = read_by(features[0].states.shape[1])
+    read = mean_states(features) @ torch.tensor(head.states)
+    torch.testing.assert_close(model.frozen_rewards(features, "m"), read)
+    torch.testing.assert_close(model.score(features, "m"), adapted + read)
+    assert read.std() > 0
 
 
 def test_the_reward_sees_an_ending_though_padding_is_the_same_token(tiny_model):

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,11 @@ from workers.reward.style import (
     SPREADS,
     Fitted,
     Scale,
+    States,
     StyleHead,
     Told,
     best_spread,
+    credences,
     features,
     fit,
     mean_head,
@@ -151,11 +155,44 @@ def test_a_fit_is_where_its_objective_is_least(raters):
             assert cost(found.weights, found.bias, found.offsets + step * np.eye(raters)[column]) > least
 
 
+def test_ways_of_seeing_labels_are_believed_as_far_as_they_predict():
+    sizes, phi = looks(400)
+    liked = told(-np.abs(np.log(sizes / 24)), phi)
+    nothing = replace(liked, a=0 * liked.a, b=0 * liked.b)
+    near = replace(liked, a=0.9 * liked.a, b=0.9 * liked.b)
+    found = credences([nothing, liked, near], alone(liked), 0)
+    assert found.sum() == pytest.approx(1)
+    assert found[0] < 0.01
+    assert min(found[1:]) > 0.2, "what is as good is believed as much"
+    few = liked.only(np.arange(200) < 3)
+    assert credences([few, few], alone(few), 0).tolist() == [1, 0]
+
+
+def test_what_is_read_out_of_states_is_what_was_fitted_to_them_scaled():
+    dice = np.random.default_rng(0)
+    rows = [2.0, -10.0, 0.1, 5.0] + dice.normal(size=(50, 4)) * [1.0, 10.0, 0.1, 0.0]
+    states = States.of(rows)
+    scaled, weights = states(rows), dice.normal(size=4)
+    assert rows @ states.read_out(weights) == pytest.approx(scaled @ weights)
+    assert scaled.mean(0) == pytest.approx(0, abs=1e-12), "a reply like most gets nothing"
+    assert (scaled[:, :3].std(0) > 0.1).all(), "of whatever size they were"
+    assert States.of(np.ones((3, 2)))(np.ones((3, 2))).tolist() == [[0, 0]] * 3
+
+
 def test_a_head_comes_back_as_it_was_written(tmp_path):
     _, phi = looks(8)
     scale = Scale.of(phi)
-    heads = {"one": StyleHead(scale, [1.0] * len(NAMES)), "two": StyleHead(scale, [0.0] * len(NAMES))}
+    heads = {
+        "one": StyleHead(scale, [1.0] * len(NAMES), [2.0, 4.0]),
+        "two": StyleHead(scale, [0.0] * len(NAMES)),
+    }
     write_styles(tmp_path, heads)
     assert read_style(tmp_path, "one") == heads["one"]
     assert read_style(tmp_path, "three") is None
-    assert mean_head(list(heads.values())).weights == [0.5] * len(NAMES)
+    mean = mean_head(list(heads.values()))
+    assert (mean.weights, mean.states) == ([0.5] * len(NAMES), [1.0, 2.0])
+    found = json.loads((tmp_path / "style.json").read_text())
+    for head in found.values():
+        del head["states"]
+    (tmp_path / "style.json").write_text(json.dumps(found))
+    assert read_style(tmp_path, "one") == StyleHead(scale, [1.0] * len(NAMES)), "from before there were any"

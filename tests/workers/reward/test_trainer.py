@@ -8,7 +8,7 @@ from tests.workers.test_train_reward import labels
 from workers import objectives
 from workers.labels import Label
 from workers.policy.model import trainable_hash
-from workers.reward.model import Features, RewardModel, Texts
+from workers.reward.model import Features, RewardModel, Texts, mean_states
 from workers.reward.style import NAMES, Scale, Told, best_spread
 from workers.reward.style import fit as fit_style
 from workers.reward.thumb_scale import ThumbScale
@@ -128,6 +128,35 @@ def test_what_looks_better_by_more_comes_to_look_further_apart():
     assert gap(0.0) > 0
 
 
+@pytest.mark.parametrize("taste", [True, False])
+def test_a_taste_that_no_looks_show_is_read_from_the_states(taste):
+    """Of 8 numbers the third is what raters like, or none is."""
+    dice = torch.Generator().manual_seed(1)
+    told = labels(200, seed=1)
+    features = [
+        tuple(
+            Features(
+                torch.randn(4, 8, generator=dice) + torch.randn(8, generator=dice), 2, [0.0] * len(NAMES)
+            )
+            for _ in range(2 if label.kind == "comparison" else 1)
+        )
+        for label in told
+    ]
+    liked = [[float(mean_states([reply])[0, 2]) for reply in pair] for pair in features]
+    if taste:
+        told = [
+            replace(label, target=float(mine[0] > (mine[1] if len(mine) == 2 else 0)))
+            for label, mine in zip(told, liked, strict=True)
+        ]
+    head = style_head(told, features, Scale.of([[0.0] * len(NAMES)] * 2), TRAINING, one_of_many=False)
+    sizes = np.abs(head.states)
+    if taste:
+        assert sizes.argmax() == 2
+        assert sizes[2] > 3 * np.delete(sizes, 2).max()
+    else:
+        assert sizes.max() < 0.5
+
+
 @pytest.mark.slow
 def test_the_more_raters_are_taken_to_err_the_less_far_apart_replies_come_to_lie(tiny_model, tmp_path):
     sure = learnt_gap(tiny_model, tmp_path / "sure", choices(), smoothing=0.0)
@@ -180,7 +209,7 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
         raters=len({label.rater for label in told}),
     )
     spread = best_spread(alike, [label.conversation for label in told], TRAINING.seed)
-    expected = fit_style(alike, spread).weights
+    expected = spread * fit_style(replace(alike, a=spread * alike.a, b=spread * alike.b), 1.0).weights
     judge, *members = (
         style_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights
         for one_of_many, seed in ((False, 0), (True, 0), (True, 1))
