@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 DRAWS = 200
 ALMOST_SURE = 0.95
 PRIOR = 0.5
-CLOSE = 1e-3  # of a strength: the step after which a climb ends; what is left is of the order of its square
+# Of a strength: the step after which a climb ends. What is left is of the order of its square; of a draw it
+# may be more, as draws lie much further apart.
+CLOSE, CLOSE_OF_A_DRAW = 1e-3, 2e-2
 MOST_STEPS = 100  # a dozen do where one wins thousands to none
 
 Floats = NDArray[np.float64]
@@ -37,28 +39,29 @@ def strongest(
     signs = np.zeros((len(pairs), 1 + max(map(max, pairs))))
     for row, (i, j) in enumerate(pairs):
         signs[row, i], signs[row, j] = 1, -1
-    found = _tops(signs, games, won[None], np.zeros((1, signs.shape[1])))
+    found = _tops(signs, games, won[None], np.zeros((1, signs.shape[1])), CLOSE)
     # By the shares that are believed: by those that were seen, who won all games would always win all again.
     shares = (won + PRIOR) / (games + 2 * PRIOR)
     draws = np.random.default_rng(0).binomial(games.astype(int), shares, (DRAWS, len(pairs)))
-    ranked = np.sort(_tops(signs, games, draws.astype(float), found), axis=0)
+    ranked = np.sort(_tops(signs, games, draws.astype(float), found, CLOSE_OF_A_DRAW), axis=0)
     cut = round((1 - ALMOST_SURE) / 2 * DRAWS)
     return found[0].tolist(), list(zip(ranked[cut].tolist(), ranked[-1 - cut].tolist(), strict=True))
 
 
-def _tops(signs: Floats, games: Floats, wins: Floats, start: Floats) -> Floats:
+def _tops(signs: Floats, games: Floats, wins: Floats, start: Floats, close: float) -> Floats:
     """θ [draws, versions] of `wins` [draws, pairs], of `games` [pairs]. `signs` [pairs, versions]: 1 for the
     first of a pair, -1 for the second. The last version's step is 0, since only differences matter."""
     free = signs[:, :-1]
+    squares = (free[:, :, None] * free[:, None, :]).reshape(len(free), -1)
     thetas = np.broadcast_to(start, (len(wins), signs.shape[1])).copy()
     met = games + 2 * PRIOR
     for _ in range(MOST_STEPS):
         expected = 1 / (1 + np.exp(-thetas @ signs.T))
         slopes = (wins + PRIOR - met * expected) @ free
-        bent = free.T @ ((met * expected * (1 - expected))[:, :, None] * free)
-        steps = np.linalg.solve(bent, slopes[:, :, None])[:, :, 0]
+        bent = (met * expected * (1 - expected)) @ squares
+        steps = np.linalg.solve(bent.reshape(-1, free.shape[1], free.shape[1]), slopes[:, :, None])[:, :, 0]
         most = np.abs(steps @ free.T).max(axis=1, keepdims=True)
         thetas[:, :-1] += steps * np.log1p(most) / np.maximum(most, 1e-12)
-        if most.max() < CLOSE:
+        if most.max() < close:
             break
     return np.asarray(thetas - thetas.mean(axis=1, keepdims=True))

@@ -1,6 +1,8 @@
 """The newest comments: listed by version in the order they were given, read as they stand now. Sync."""
 
 from collections.abc import Iterable
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -33,7 +35,6 @@ class Comments:
         after: float | None = None,
     ) -> Page:
         """At most `count` labels with a comment on any of the versions, those older than `after`."""
-        found: dict[_Listed, float] = {}
         last = until if after is None else f"({after!r}"
         with self._redis.pipeline(transaction=False) as pipe:
             for version in list(versions)[:MOST_LISTS]:
@@ -42,14 +43,12 @@ class Comments:
                 key = layout.comments_key(version)
                 pipe.zrevrangebyscore(key, last, since, start=0, num=most, withscores=True)
             lists: list[Any] = pipe.execute()
-        for members in lists:
-            for member, created in members:
-                listed = _listed(str(member))
-                if tag is None or listed.tag == tag:
-                    found[listed] = created
-        newest = sorted(found, key=lambda listed: -found[listed])
-        rows = standing(self._redis, [listed.place for listed in newest[:count]])
-        return Page(list(rows.values()), repr(found[newest[count - 1]]) if len(newest) > count else None)
+        # One of a pair of versions is in the lists of both.
+        newest = sorted(dict(chain(*lists)).items(), key=itemgetter(1), reverse=True)
+        listed = ((_listed(str(member)), created) for member, created in newest)
+        found = list(islice((one for one in listed if tag in (None, one[0].tag)), count + 1))
+        rows = standing(self._redis, [one.place for one, _ in found[:count]])
+        return Page(list(rows.values()), repr(found[count - 1][1]) if len(found) > count else None)
 
 
 def _listed(member: str) -> _Listed:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from feedback import figures, layout
 from feedback.comments import Comments
 from feedback.figures import Json
-from feedback.filters import Filter, Window
+from feedback.filters import EVERYTHING, Filter, Window
 from feedback.labels import Labels, Page
 from feedback.stats import Loudest, Stats
-from feedback.tally import Tally, age_of, tally
+from feedback.strengths import strengths
+from feedback.tally import Choices, Tally, age_of
 
 MOST_SHOWN = 30  # comments
 DRAWN = 30 * layout.DAY  # of a look that has no beginning, so much is drawn by time
+OFFERED = (7, 30, 90, None)  # days of a look, by the page; None: all time
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,7 @@ class Dashboard:
         self._labels = labels
 
     def show(self, look: Look) -> Json:
-        counters = self._stats.counters(look.window, look.only.tag)
-        found = self.tally(look) if look.since is None else tally(counters.values(), look.only)
+        counters, found = self._stats.counters(look.window, look.only.tag), self.tally(look)
         everything = self._stats.heard()
         seen = everything.versions
         return {
@@ -78,10 +79,16 @@ class Dashboard:
             "comments": self._commented(look, seen, MOST_SHOWN).rows,
         }
 
+    def get_ready(self, until: float) -> None:
+        """Read what the first looks would wait for."""
+        strengths({("a", "b"): Choices(a=1, b=1)})  # loads numpy
+        for days in OFFERED:
+            self.show(Look(EVERYTHING, None if days is None else until - days * layout.DAY, until))
+
     def tally(self, look: Look) -> Tally:
         if look.since is None:
             return self._stats.total(look.only)
-        return tally(self._stats.counters(look.window, look.only.tag).values(), look.only)
+        return self._stats.within(look.window, look.only)
 
     def loudest(self, look: Look) -> Loudest:
         return self._stats.loudest(None if look.since is None else look.window.days())

@@ -3,6 +3,7 @@
 Shares stand with their 95 % intervals as [low, high]; both are None where there is nothing to share.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -70,16 +71,11 @@ def volume(counters: Counters, only: Filter) -> list[Json]:
 def matrix(found: Tally) -> Json:
     """`cells`: what one version, `policy`, came to against another, `against`; each two stand twice."""
     names = _compared(found)
-    sums: dict[PairOf, Choices] = {}
+    sums: dict[PairOf, Choices] = defaultdict(Choices)
     for (a, b), choices in found.cells.items():
         if a != b and a in names and b in names:
-            there = sums.setdefault((a, b), Choices())
-            back = sums.setdefault((b, a), Choices())
-            for side, one, other in ((there, choices.a, choices.b), (back, choices.b, choices.a)):
-                side.a += one
-                side.b += other
-                side.tie += choices.tie
-                side.both_bad += choices.both_bad
+            sums[a, b].add(choices)
+            sums[b, a].add(choices.turned)
     cells = [_cell(policy, against, choices) for (policy, against), choices in sums.items()]
     return {"versions": names, "cells": cells}
 
@@ -101,7 +97,7 @@ def _cell(policy: str, against: str, choices: Choices) -> Json:
 
 def ranking(found: Tally) -> list[Json]:
     names = _compared(found)
-    cells = {pair: choices for pair, choices in found.cells.items() if set(pair) <= set(names)}
+    cells = {(a, b): choices for (a, b), choices in found.cells.items() if a in names and b in names}
     return [asdict(strength) for strength in strengths(cells)]
 
 
@@ -149,10 +145,7 @@ def _compared(found: Tally) -> list[str]:
 def _sum(cells: Mapping[PairOf, Choices]) -> Choices:
     found = Choices()
     for choices in cells.values():
-        found.a += choices.a
-        found.b += choices.b
-        found.tie += choices.tie
-        found.both_bad += choices.both_bad
+        found.add(choices)
     return found
 
 

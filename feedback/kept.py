@@ -2,10 +2,11 @@
 
 Whatever changes the counters of an hour notes it in `layout.CHANGED`, by numbers that only grow. So a look
 asks for what has a higher number than it has seen, and reads that again, of whoever's gateway the change was.
+All is read again where another server answers: what was noted in the last second before Valkey was killed may
+be lost with it, and its numbers then stand for other changes.
 """
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,6 @@ from redis.client import Pipeline
 from feedback.layout import CHANGED, CHANGES, DAY, HOUR
 
 MOST = 5000  # values; a look of a week takes 169 hours and 8 days
-# Seconds after which all is read again: what was noted in the last second before Valkey was killed may be
-# lost with it, and its numbers then stand for other changes.
-LASTS = 600.0
 
 Value = TypeVar("Value")
 
@@ -43,7 +41,7 @@ class Kept:
         self._changed: dict[tuple[int, int], int] = {}  # hour or day → its newest change
         self._newest = 0  # change that was seen
         self._epoch = 0  # begins anew when all is forgotten
-        self._ends = 0.0
+        self._server = ""  # that all this was read from
 
     def values(self, places: Sequence[Place[Value]]) -> list[Value]:
         """Each place's value, as new as this call. Not to be changed: others are handed the same."""
@@ -66,23 +64,24 @@ class Kept:
         """See what has changed; return the newest change's number, and the epoch."""
         while True:
             with self._lock:
-                newest, epoch, known = self._newest, self._epoch, time.monotonic() < self._ends
+                newest, epoch = self._newest, self._epoch
             with self._redis.pipeline() as pipe:
                 pipe.get(CHANGES)
                 pipe.zrange(CHANGED, newest + 1, "+inf", byscore=True, withscores=True)
-                count, changes = pipe.execute()
-            count = int(count or 0)
+                pipe.info("server")
+                count, changes, about = pipe.execute()
+            count, server = int(count or 0), str(about["run_id"])
             with self._lock:
                 if epoch != self._epoch:
                     continue  # another thread has forgotten all meanwhile
-                if known and count >= newest:
+                if server == self._server and count >= newest:
                     for hour, number in changes:
                         self._note(int(hour), int(number))
-                else:  # time is up, or this is another store: it was emptied, or restored
+                else:  # it was started again, emptied, or restored
                     self._values.clear()
                     self._changed.clear()
                     self._epoch += 1
-                    self._newest, self._ends = count, time.monotonic() + LASTS
+                    self._newest, self._server = count, server
                 return count, self._epoch
 
     def _note(self, hour: int, number: int) -> None:

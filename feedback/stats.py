@@ -13,6 +13,7 @@ from redis.client import Pipeline
 from feedback import layout
 from feedback.filters import EVERYTHING, Filter, Window
 from feedback.kept import Kept, Place
+from feedback.sums import Sums
 from feedback.tally import Counts, Heard, Tally, age_of, drawn, heard, tally
 
 MOST_RATERS = 10
@@ -57,6 +58,7 @@ class Stats:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._kept = Kept(redis)
+        self._sums = Sums()
 
     def labels(self) -> int:
         """Labels ever given, less those that were withdrawn before an update saw them."""
@@ -72,7 +74,7 @@ class Stats:
 
     def total(self, only: Filter = EVERYTHING) -> Tally:
         """What all that stands comes to."""
-        return tally(self._hashes([layout.totals_key(only.tag)]), only)
+        return tally(self._hashes([layout.totals_key(only.tag)])[0], only)
 
     def heard(self) -> Heard:
         """Who was heard of since ever, and what of."""
@@ -81,7 +83,7 @@ class Stats:
     def totals_by_tag(self) -> dict[str, Tally]:
         tags = self.tags()
         found = self._hashes([layout.totals_key(tag) for tag in tags])
-        return {tag: tally([counters]) for tag, counters in zip(tags, found, strict=True)}
+        return {tag: tally(counters) for tag, counters in zip(tags, found, strict=True)}
 
     def hours(self, policy: str, since: float, until: float) -> list[tuple[int, Counts]]:
         """(Unix second at which the hour starts, counters) for each hour of [since, until)."""
@@ -94,6 +96,10 @@ class Stats:
     def counters(self, window: Window, tag: str | None) -> Counters:
         """The counters of each hour or day of a window, by its start. Not to be changed."""
         return (self._hours if window.unit == "hour" else self._days)(window.starts(), tag)
+
+    def within(self, window: Window, only: Filter) -> Tally:
+        """What they come to together."""
+        return tally(self._sums.of((window, only.tag), self.counters(window, only.tag)), only)
 
     def loudest(self, days: Sequence[int] | None = None) -> Loudest:
         """Who gave the most labels; since ever, or on some UTC days. Whatever the versions and tags.
@@ -159,4 +165,4 @@ def versions(found: Tally) -> dict[str, Counts]:
 
 def _of_policy(policy: str, counters: Counters) -> list[tuple[int, Counts]]:
     only = Filter(versions=frozenset([policy]))
-    return [(start, tally([found], only).policies.get(policy, Counts())) for start, found in counters.items()]
+    return [(start, tally(found, only).policies.get(policy, Counts())) for start, found in counters.items()]

@@ -1,7 +1,7 @@
 """What counters add up to: fields of `layout`'s hashes → figures by version, by pair, by reason. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -10,6 +10,31 @@ from feedback.filters import EVERYTHING, Filter
 from feedback.layout import IMPORTED
 
 PairOf = tuple[str, str]  # the versions on sides a and b
+
+
+@dataclass(slots=True)
+class Choices:
+    """Comparisons of one version on side a with one on side b, by winner."""
+
+    a: int = 0
+    b: int = 0
+    tie: int = 0
+    both_bad: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.a + self.b + self.tie + self.both_bad
+
+    @property
+    def turned(self) -> "Choices":
+        """With the sides changed."""
+        return Choices(self.b, self.a, self.tie, self.both_bad)
+
+    def add(self, other: "Choices") -> None:
+        self.a += other.a
+        self.b += other.b
+        self.tie += other.tie
+        self.both_bad += other.both_bad
 
 
 @dataclass(slots=True)
@@ -27,6 +52,13 @@ class Counts:
     ties: int = 0
     both_bad: int = 0
 
+    def play(self, choices: Choices) -> None:
+        """Comparisons in which this version was on side a."""
+        self.wins += choices.a
+        self.losses += choices.b
+        self.ties += choices.tie
+        self.both_bad += choices.both_bad
+
     @property
     def thumbs(self) -> int:
         return self.up + self.down
@@ -43,23 +75,6 @@ class Counts:
 
     def as_dict(self) -> dict[str, float | int | None]:
         return {**asdict(self), "approval": self.approval, "response_rate": self.response_rate}
-
-
-@dataclass(slots=True)
-class Choices:
-    """Comparisons of one version on side a with one on side b, by winner."""
-
-    a: int = 0
-    b: int = 0
-    tie: int = 0
-    both_bad: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.a + self.b + self.tie + self.both_bad
-
-    def add(self, winner: str, by: int) -> None:
-        setattr(self, winner, getattr(self, winner) + by)
 
 
 @dataclass(slots=True)
@@ -88,15 +103,17 @@ class Heard:
     imported: int = 0
 
 
-def tally(counters: Iterable[Mapping[str, int]], only: Filter = EVERYTHING) -> Tally:
-    """The sum of some hashes. A comparison is taken where either side is."""
-    sums: dict[str, int] = {}
-    for found in counters:
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0) + value
+def tally(counters: Mapping[str, int], only: Filter = EVERYTHING) -> Tally:
+    """Of a hash, or of the sum of some. A comparison is taken where either side is."""
     result = Tally()
-    for name, count in sums.items():
+    for name, count in counters.items():
         _put(result, _parts(name), count, only)
+    for pairs in (result.blind, result.named):
+        for (a, b), choices in pairs.items():
+            result.cells[a, b].add(choices)
+            for policy, mine in ((a, choices), (b, choices.turned)):
+                if only.takes(policy):
+                    result.policies[policy].play(mine)
     return result
 
 
@@ -158,28 +175,11 @@ def _put(result: Tally, parts: tuple[str, ...], value: int, only: Filter) -> Non
                 setattr(counts, name, getattr(counts, name) + value)
         case ("pair", way, a, b, winner):
             if value and (only.takes(a) or only.takes(b)):
-                (result.blind if way == "blind" else result.named)[a, b].add(winner, value)
-                result.cells[a, b].add(winner, value)
-                for policy, name in _outcomes(a, b, winner):
-                    if only.takes(policy):
-                        counts = result.policies[policy]
-                        setattr(counts, name, getattr(counts, name) + value)
+                choices = (result.blind if way == "blind" else result.named)[a, b]
+                setattr(choices, winner, getattr(choices, winner) + value)
         case ("reason", kind, policy, reason):
             if value and only.takes(policy):
                 result.reasons[kind][reason] += value
-
-
-def _outcomes(a: str, b: str, winner: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    """What a comparison is to each of its sides' versions."""
-    match winner:
-        case "a":
-            return (a, "wins"), (b, "losses")
-        case "b":
-            return (a, "losses"), (b, "wins")
-        case "tie":
-            return (a, "ties"), (b, "ties")
-        case _:
-            return (a, "both_bad"), (b, "both_bad")
 
 
 @lru_cache(maxsize=20_000)

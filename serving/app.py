@@ -4,7 +4,9 @@ python -m serving.app
 """
 
 import asyncio
+import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +32,7 @@ from feedback.routes import feedback_router
 from feedback.stats import Stats
 from feedback.stats_routes import stats_router
 from feedback.store import FeedbackStore
+from feedback.types import now
 from serving.audit import AUDIT, Audit
 from serving.auth import Keys, KeyView
 from serving.chat import Chat
@@ -112,6 +115,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
                     lambda: fleet.keep_mending(settings.refresh),
                     chat_log.keep_flushing,
                     lambda: keep_recounting(recount),
+                    lambda: _once(dashboard.get_ready),
                 )
             ]
             try:
@@ -180,6 +184,12 @@ def _add_probes(app: FastAPI, fleet: Fleet, router: Router, metrics: Metrics) ->
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+async def _once(work: Callable[[float], None]) -> None:
+    """In a thread, with the time that it is; then wait for ever."""
+    await asyncio.to_thread(work, now())
+    await asyncio.Event().wait()
+
+
 async def _for_ever(loop: Callable[[], Any]) -> None:
     """A background loop that an unforeseen error delays, but never ends; only being cancelled does.
 
@@ -197,8 +207,13 @@ async def _for_ever(loop: Callable[[], Any]) -> None:
 def main() -> None:
     settings = ServingSettings()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Matrices of a dozen versions: threads would only wait for each other, and for the trainer's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what stays for ever need not be looked through again and again, 50 ms each time
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",

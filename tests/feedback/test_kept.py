@@ -13,7 +13,7 @@ from feedback.layout import DAY, HOUR
 from feedback.redis import connect
 from feedback.stats import Stats
 from feedback.types import Rating, Thumb
-from tests.servers import ValkeyProcess
+from tests.servers import ValkeyProcess, free_port
 
 START = 1_700_000_000 // DAY * DAY
 WEEK = Window.of(START, START + 7 * DAY)
@@ -68,18 +68,24 @@ def test_a_changed_mind_is_seen_in_both_hours(redis):
     assert {start: count for start, count in ups(stats).items() if count} == {START + 30 * HOUR: 1}
 
 
-def test_changes_that_lost_their_numbers_are_seen_in_time(redis, monkeypatch):
+def test_changes_that_lost_their_numbers_are_seen_once_it_is_started_again(tmp_path):
     """A killed Valkey may forget its last second, after which other changes take the same numbers."""
-    stats = Stats(redis)
-    rate(redis, START)
-    assert ups(stats) == {START: 1}
-    redis.hset(layout.hour_key(START), "of policy-v0 up", 7)
-    assert ups(stats) == {START: 1}
-    monkeypatch.setattr(kept, "LASTS", 0.0)
-    stats = Stats(redis)
-    assert ups(stats) == {START: 7}
-    redis.hset(layout.hour_key(START), "of policy-v0 up", 8)
-    assert ups(stats) == {START: 8}
+    server = ValkeyProcess(tmp_path, free_port())
+    server.start()
+    try:
+        rate(server.client, START)
+        with connect(server.url) as redis:
+            stats = Stats(redis)
+            assert ups(stats) == {START: 1}
+            server.client.hset(layout.hour_key(START), "of policy-v0 up", 7)
+            assert ups(stats) == {START: 1}
+            server.kill()
+            server.start()
+            assert ups(stats) == {START: 7}
+            assert reads(server.client, lambda: stats.counters(WEEK, None)) == 0
+    finally:
+        server.client.close()
+        server.kill()
 
 
 def test_another_store_in_its_place_is_seen_at_once(redis):
@@ -126,7 +132,7 @@ def test_what_was_being_read_when_all_is_forgotten_is_read_again(redis, monkeypa
     values = Kept(redis)
 
     def late(answer: Answer) -> int:
-        monkeypatch.setattr(values, "_ends", 0.0)
+        monkeypatch.setattr(values, "_server", "another")
         for number in range(1 + changes):
             rate(redis, START, f"bob-{number}")
         values.values([Place("tw:nothing", (0, HOUR), lambda pipe, key: pipe.hgetall(key), up)])

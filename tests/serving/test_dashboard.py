@@ -7,8 +7,10 @@ import orjson
 import pytest
 
 from feedback.caller import Role
+from feedback.dashboard import Dashboard
 from serving.registry import REWARDS
-from tests.conftest import Gateway
+from tests.conftest import Gateway, running_gateway
+from tests.servers import eventually
 
 
 @pytest.fixture
@@ -46,6 +48,16 @@ def test_reward_models_say_how_far_they_agree_with_people(client, gateway):
     assert [row["pair_accuracy"] for row in found["data"]] == [None, 0.7]
     assert found["data"][1]["pair_accuracy_interval"] == [0.6, 0.8]
     assert found["data"][1]["thumb_auroc"] is None
+
+
+def test_a_gateway_reads_before_anybody_looks(monkeypatch, engine, engine_server, valkey, tmp_path):
+    times: list[float] = []
+    monkeypatch.setattr(Dashboard, "get_ready", lambda _, until: times.append(until))
+    before = time.time()
+    with running_gateway(valkey.url, tmp_path, engine, [engine_server.url]):
+        eventually(lambda: times)
+    assert before <= times[0] <= time.time()
+    assert len(times) == 1
 
 
 def test_the_page_is_for_viewers(client, gateway):

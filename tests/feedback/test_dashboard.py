@@ -1,0 +1,23 @@
+"""The dashboard's figures from the counters, without HTTP."""
+
+import time
+
+from feedback.comments import Comments
+from feedback.dashboard import OFFERED, Dashboard, Look
+from feedback.filters import EVERYTHING
+from feedback.labels import Labels
+from feedback.layout import DAY
+from feedback.stats import Stats
+from tests.crowd import Crowd
+
+
+def test_first_looks_find_their_hours_read(redis):
+    end = time.time() - 60
+    Crowd(end - 20 * DAY, end, 300).speak(redis)
+    board = Dashboard(Stats(redis), Comments(redis), Labels(redis))
+    board.get_ready(end)
+    for days in OFFERED:
+        redis.config_resetstat()
+        shown = board.show(Look(EVERYTHING, None if days is None else end - days * DAY, end))
+        assert shown["totals"]["labels"] > 0
+        assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] <= 3, "what stands since ever"
