@@ -15,7 +15,9 @@ from workers import objectives
 from workers.labels import Label
 from workers.reward.thumb_scale import OFFSET_SPREAD, ThumbScale
 
-SCALE_SPREAD = 0.5  # standard deviation of log a
+# Standard deviation of log a. Narrow, as a is fitted to the labels that r was fitted to: of those, an r that is
+# shrunk says too little, which looks like a greater a.
+SCALE_SPREAD = 0.2
 
 
 class Thumbs(nn.Module):
