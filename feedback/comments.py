@@ -46,7 +46,7 @@ class Comments:
         # One of a pair of versions is in the lists of both.
         newest = sorted(dict(chain(*lists)).items(), key=itemgetter(1), reverse=True)
         listed = ((_listed(str(member)), created) for member, created in newest)
-        found = list(islice((one for one in listed if tag in (None, one[0].tag)), count + 1))
+        found = list(islice((one for one in listed if tag is None or one[0].tag == tag), count + 1))
         rows = standing(self._redis, [one.place for one, _ in found[:count]])
         return Page(list(rows.values()), repr(found[count - 1][1]) if len(found) > count else None)
 

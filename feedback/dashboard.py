@@ -10,13 +10,13 @@ from feedback.comments import Comments
 from feedback.figures import Json
 from feedback.filters import EVERYTHING, Filter, Window
 from feedback.labels import Labels, Page
-from feedback.stats import Loudest, Stats
-from feedback.strengths import strengths
-from feedback.tally import Choices, Tally, age_of
+from feedback.stats import Counters, Loudest, Stats
+from feedback.strengths import load_climb
+from feedback.tally import Tally, age_of
 
 MOST_SHOWN = 30  # comments
 DRAWN = 30 * layout.DAY  # of a look that has no beginning, so much is drawn by time
-OFFERED = (7, 30, 90, None)  # days of a look, by the page; None: all time
+USUAL = (7, 30, 90, None)  # days of a look, of those that the page offers; None: all time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Dashboard:
         self._labels = labels
 
     def show(self, look: Look) -> Json:
-        counters, found = self._stats.counters(look.window, look.only.tag), self.tally(look)
+        counters = self._stats.counters(look.window, look.only.tag)
+        found = self._tally(look, counters)
         everything = self._stats.heard()
         seen = everything.versions
         return {
@@ -80,15 +81,19 @@ class Dashboard:
         }
 
     def get_ready(self, until: float) -> None:
-        """Read what the first looks would wait for."""
-        strengths({("a", "b"): Choices(a=1, b=1)})  # loads numpy
-        for days in OFFERED:
+        """Read and load what the first looks would wait for."""
+        load_climb()
+        for days in USUAL:
             self.show(Look(EVERYTHING, None if days is None else until - days * layout.DAY, until))
 
     def tally(self, look: Look) -> Tally:
+        return self._tally(look, self._stats.counters(look.window, look.only.tag))
+
+    def _tally(self, look: Look, counters: Counters) -> Tally:
+        """`counters`: of its window, which a look since ever does without."""
         if look.since is None:
             return self._stats.total(look.only)
-        return self._stats.within(look.window, look.only)
+        return self._stats.within(look.window, look.only, counters)
 
     def loudest(self, look: Look) -> Loudest:
         return self._stats.loudest(None if look.since is None else look.window.days())

@@ -2,11 +2,12 @@
 
 Whatever changes the counters of an hour notes it in `layout.CHANGED`, by numbers that only grow. So a look
 asks for what has a higher number than it has seen, and reads that again, of whoever's gateway the change was.
-All is read again where another server answers: what was noted in the last second before Valkey was killed may
-be lost with it, and its numbers then stand for other changes.
+All is read again where another server answers, or one that was emptied: what was noted in the last second
+before Valkey was killed may be lost with it, and its numbers then stand for other changes.
 """
 
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from redis import Redis
 from redis.client import Pipeline
 
-from feedback.layout import CHANGED, CHANGES, DAY, HOUR
+from feedback.layout import CHANGED, CHANGES, DAY, HOUR, STORE
 
 MOST = 5000  # values; a look of a week takes 169 hours and 8 days
 
@@ -41,7 +42,7 @@ class Kept:
         self._changed: dict[tuple[int, int], int] = {}  # hour or day → its newest change
         self._newest = 0  # change that was seen
         self._epoch = 0  # begins anew when all is forgotten
-        self._server = ""  # that all this was read from
+        self._store = ("", "")  # that all this was read from: the server's run, and its store
 
     def values(self, places: Sequence[Place[Value]]) -> list[Value]:
         """Each place's value, as new as this call. Not to be changed: others are handed the same."""
@@ -68,20 +69,22 @@ class Kept:
             with self._redis.pipeline() as pipe:
                 pipe.get(CHANGES)
                 pipe.zrange(CHANGED, newest + 1, "+inf", byscore=True, withscores=True)
+                pipe.set(STORE, uuid.uuid4().hex, nx=True)
+                pipe.get(STORE)
                 pipe.info("server")
-                count, changes, about = pipe.execute()
-            count, server = int(count or 0), str(about["run_id"])
+                count, changes, _, drawn, about = pipe.execute()
+            count, store = int(count or 0), (str(about["run_id"]), str(drawn))
             with self._lock:
                 if epoch != self._epoch:
                     continue  # another thread has forgotten all meanwhile
-                if server == self._server and count >= newest:
+                if store == self._store and count >= newest:
                     for hour, number in changes:
                         self._note(int(hour), int(number))
                 else:  # it was started again, emptied, or restored
                     self._values.clear()
                     self._changed.clear()
                     self._epoch += 1
-                    self._newest, self._server = count, server
+                    self._newest, self._store = count, store
                 return count, self._epoch
 
     def _note(self, hour: int, number: int) -> None:

@@ -16,7 +16,7 @@ from feedback.filters import Filter
 from feedback.reader import Place, place_of
 
 CHUNK = 100
-MOST_READ = 1000
+MOST_READ = 500
 SLACK = 3600.0  # seconds that a label's own time and its place in the events may lie apart
 
 Row = dict[str, Any]

@@ -27,6 +27,7 @@ tw:comments:<policy>    zset    the newest comments on a version by time: `ratin
 tw:tags, tw:reasons     set     words that have counters of their own: the first MOST_TAGS, MOST_REASONS; what
                                 comes later counts as `other`, so that nobody can fill the store with words
 tw:changes              int     how often counters have changed
+tw:store                string  drawn by whoever looked first: another one after all was emptied
 tw:changed              zset    start of an hour (Unix second) → number of the newest change of its counters
 tw:recount              hash    how far feedback from before these counters has been counted: `recount`
 
@@ -53,6 +54,7 @@ TAGS = PREFIX + "tags"
 REASONS = PREFIX + "reasons"
 CHANGES = PREFIX + "changes"
 CHANGED = PREFIX + "changed"
+STORE = PREFIX + "store"
 RECOUNT = PREFIX + "recount"
 OTHER = "other"
 OPEN_TTL = 24 * 3600

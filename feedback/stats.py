@@ -97,9 +97,9 @@ class Stats:
         """The counters of each hour or day of a window, by its start. Not to be changed."""
         return (self._hours if window.unit == "hour" else self._days)(window.starts(), tag)
 
-    def within(self, window: Window, only: Filter) -> Tally:
-        """What they come to together."""
-        return tally(self._sums.of((window, only.tag), self.counters(window, only.tag)), only)
+    def within(self, window: Window, only: Filter, counters: Counters) -> Tally:
+        """What the `counters` of a window and of the filter's tag come to together."""
+        return tally(self._sums.of((window, only.tag), counters), only)
 
     def loudest(self, days: Sequence[int] | None = None) -> Loudest:
         """Who gave the most labels; since ever, or on some UTC days. Whatever the versions and tags.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 
 from feedback.tally import Choices, PairOf
 
@@ -39,17 +40,21 @@ def strengths(cells: Mapping[PairOf, Choices]) -> list[Strength]:
     return list(_strengths(_together(games)))
 
 
+def load_climb() -> ModuleType:
+    """`feedback.climb`, which loads numpy: a gateway starts without it."""
+    from feedback import climb  # noqa: PLC0415
+
+    return climb
+
+
 @lru_cache(maxsize=64)
 def _strengths(games: Games) -> tuple[Strength, ...]:
     if not games:
         return ()
-    # It loads numpy, which a gateway starts without.
-    from feedback import climb  # noqa: PLC0415
-
     names = sorted({name for game in games for name in game[:2]})
     place = {name: index for index, name in enumerate(names)}
     pairs = [(place[a], place[b]) for a, b, _, _ in games]
-    found, intervals = climb.strongest(pairs, [(won, lost) for _, _, won, lost in games])
+    found, intervals = load_climb().strongest(pairs, [(won, lost) for _, _, won, lost in games])
     played = [sum(won + lost for a, b, won, lost in games if name in (a, b)) for name in names]
     result = [Strength(*row) for row in zip(names, found, intervals, map(round, played), strict=True)]
     return tuple(sorted(result, key=lambda strength: -strength.value))

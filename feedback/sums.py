@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 MOST = 32  # stretches that are kept
 
 Counts = Mapping[str, int]
+Hashes = Mapping[int, Counts]
 
 
 class Sums:
@@ -13,11 +14,9 @@ class Sums:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[
-            Hashable, tuple[Mapping[int, Counts], Counts]
-        ] = {}  # the last one asked for at the end
+        self._kept: dict[Hashable, tuple[Hashes, Counts]] = {}  # the one asked for last at the end
 
-    def of(self, stretch: Hashable, hashes: Mapping[int, Counts]) -> Counts:
+    def of(self, stretch: Hashable, hashes: Hashes) -> Counts:
         """Field → sum over `hashes`. One that is the same object as when this stretch was last asked for is
         taken to be as it was."""
         with self._lock:
@@ -36,7 +35,7 @@ class Sums:
         return sums
 
 
-def _lost(before: Mapping[int, Counts], now: Mapping[int, Counts], changed: list[int]) -> bool:
+def _lost(before: Hashes, now: Hashes, changed: list[int]) -> bool:
     """Whether a hash or one of its fields is there no more, whose counts a sum would have to go without."""
     known = [start for start in changed if start in before]
     return not before.keys() <= now.keys() or any(

@@ -115,7 +115,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
                     lambda: fleet.keep_mending(settings.refresh),
                     chat_log.keep_flushing,
                     lambda: keep_recounting(recount),
-                    lambda: _once(dashboard.get_ready),
+                    lambda: _get_ready(dashboard),
                 )
             ]
             try:
@@ -184,9 +184,12 @@ def _add_probes(app: FastAPI, fleet: Fleet, router: Router, metrics: Metrics) ->
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _once(work: Callable[[float], None]) -> None:
-    """In a thread, with the time that it is; then wait for ever."""
-    await asyncio.to_thread(work, now())
+async def _get_ready(dashboard: Dashboard) -> None:
+    """Once, then wait for ever. Where it fails, first looks wait instead."""
+    try:
+        await asyncio.to_thread(dashboard.get_ready, now())
+    except Exception as error:
+        log.warning("the dashboard's first look will take a moment, it could not be read before: %s", error)
     await asyncio.Event().wait()
 
 
@@ -211,7 +214,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app = create_app(settings)
     gc.collect()
-    gc.freeze()  # what stays for ever need not be looked through again and again, 50 ms each time
+    gc.freeze()  # what is there by now stays: it need not be looked through again and again
     uvicorn.run(
         app,
         host=settings.host,

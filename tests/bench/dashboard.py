@@ -16,6 +16,7 @@ minutes, and 1.5 GB.
 
 import argparse
 import itertools
+import os
 import random
 import statistics
 import tempfile
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--requests", type=int, default=5000)
     args = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the gateway sets it
     show_strengths()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         services = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}

@@ -1,4 +1,4 @@
-"""What a judge would have said of candidates that are known: with its style alone, whole, and as believed.
+"""What a judge would have said of candidates that are known: with its head alone, whole, and as believed.
 
     python -m tests.bench.learning --scorer format --seeds 0 --homes HOMES --out OUT
     python -m tests.bench.judges HOMES [HOMES ...]
@@ -53,14 +53,14 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Found:
-    """`labels`: that the judge learnt from; `whole`, `style`, `believed`: with all of its adapter, none of
+    """`labels`: that the judge learnt from; `whole`, `head`, `believed`: with all of its adapter, none of
     it, and the `share` that is believed."""
 
     name: str
     labels: int
     gold: float
     share: float
-    style: Opinion
+    head: Opinion
     whole: Opinion
     believed: Opinion
 
@@ -127,14 +127,14 @@ def asked(job: Path) -> Found:
         _, scale = train_reward.train_adapter(bench, JUDGE, len(shape.members))
         rows = read_json(evaluated / "replies.json")
         looks = model.features([texts.of_reply(*_reply(row, texts, asked_for)) for row in rows])
-        style = model.frozen_rewards(looks, JUDGE).double().numpy()
-        added = model.score(looks, JUDGE).double().numpy() - style
+        head = model.frozen_rewards(looks, JUDGE).double().numpy()
+        added = model.score(looks, JUDGE).double().numpy() - head
         share, _ = train_reward.shrink_judge(bench, scale)
     home = job.parent.parent
     score = scorer(home.name.partition("-")[0])
     gold = np.array([score(row["reply"]) for row in rows])
     replies = Replies([content_hash(row["messages"]) for row in rows], gold)
-    opinions = [replies.opinion(style + part * added) for part in (0.0, 1.0, share)]
+    opinions = [replies.opinion(head + part * added) for part in (0.0, 1.0, share)]
     own = len(train_reward.rows_of(JUDGE, labels, True))
     return Found(f"{home.name} {job.name[-6:]}", own, fmean(replies.wins(gold)), share, *opinions)
 
@@ -146,14 +146,12 @@ def _reply(row: dict[str, Any], texts: Texts, config: dict[str, Any]) -> tuple[l
 
 def table_of(found: Sequence[Found]) -> Table:
     table = Table(title="The judge's win rate of the candidate, and its r with gold")
-    for column in ("trial and job", "labels", "gold", "style alone", "whole", "believed", "share"):
+    for column in ("trial and job", "labels", "gold", "head alone", "whole", "believed", "share"):
         table.add_column(column, justify="left" if column.startswith("trial") else "right")
     for row in found:
-        said = (
-            f"{opinion.win_rate:.2f}, {opinion.r:.2f}" for opinion in (row.style, row.whole, row.believed)
-        )
+        said = (f"{opinion.win_rate:.2f}, {opinion.r:.2f}" for opinion in (row.head, row.whole, row.believed))
         table.add_row(row.name, str(row.labels), f"{row.gold:.2f}", *said, f"{row.share:.2f}")
-    by_rule = list(zip(*((row.style, row.whole, row.believed) for row in found), strict=True))
+    by_rule = list(zip(*((row.head, row.whole, row.believed) for row in found), strict=True))
     gold = [row.gold for row in found]
     table.add_section()
     table.add_row("mean r", "", "", *(f"{fmean(one.r for one in rule):.3f}" for rule in by_rule), "")

@@ -3,7 +3,7 @@
 import time
 
 from feedback.comments import Comments
-from feedback.dashboard import OFFERED, Dashboard, Look
+from feedback.dashboard import USUAL, Dashboard, Look
 from feedback.filters import EVERYTHING
 from feedback.labels import Labels
 from feedback.layout import DAY
@@ -16,7 +16,7 @@ def test_first_looks_find_their_hours_read(redis):
     Crowd(end - 20 * DAY, end, 300).speak(redis)
     board = Dashboard(Stats(redis), Comments(redis), Labels(redis))
     board.get_ready(end)
-    for days in OFFERED:
+    for days in USUAL:
         redis.config_resetstat()
         shown = board.show(Look(EVERYTHING, None if days is None else end - days * DAY, end))
         assert shown["totals"]["labels"] > 0

@@ -265,7 +265,7 @@ def test_a_label_is_listed_as_it_stands(client, filled):
 @pytest.mark.parametrize("filters", [{"tag": "none has this"}, {"reason": "none has this"}])
 def test_a_page_of_labels_reads_so_many_events_at_most(redis: Redis, gateway: Gateway, filters):
     end = time.time() - 60
-    Crowd(end - DAY, end, 1500).speak(redis)
+    Crowd(end - DAY, end, MOST_READ * 3 // 2).speak(redis)
     with gateway.client() as client:
         redis.config_resetstat()
         found = look(client, "labels", **filters)

@@ -5,6 +5,7 @@ import time
 import httpx
 import orjson
 import pytest
+from redis.exceptions import RedisError
 
 from feedback.caller import Role
 from feedback.dashboard import Dashboard
@@ -58,6 +59,21 @@ def test_a_gateway_reads_before_anybody_looks(monkeypatch, engine, engine_server
         eventually(lambda: times)
     assert before <= times[0] <= time.time()
     assert len(times) == 1
+
+
+def test_a_gateway_that_cannot_read_before_serves_all_the_same(
+    monkeypatch, caplog, engine, engine_server, valkey, tmp_path
+):
+    def broken(*_: object) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(Dashboard, "get_ready", broken)
+    with running_gateway(valkey.url, tmp_path, engine, [engine_server.url]) as gateway:
+        eventually(lambda: "first look" in caplog.text)
+        with gateway.client() as client:
+            assert look(client)["totals"]["labels"] == 0
+        time.sleep(1.2)  # longer than a background loop that failed waits
+    assert caplog.text.count("first look") == 1
 
 
 def test_the_page_is_for_viewers(client, gateway):

@@ -1,8 +1,9 @@
 """The reward model: the lower part of the base, and a LoRA adapter with a scalar head a member. Torch; for
 stages only.
 
-r(x, y) is the mean over the reply's tokens of a linear read-out of a middle layer, not the read-out of the
-last token of the last layer. One study on 96 simulated labels saw a correlation with the raters' taste of
+What an adapter says is the mean over the reply's tokens of a linear read-out of a middle layer, not the
+read-out of the last token of the last layer; r(x, y) is that and what a head makes of the reply
+(workers.reward.style). One study on 96 simulated labels saw a correlation with the raters' taste of
 0.60 at a third of the depth with the mean, and 0.29 at full depth with the last token (SmolLM2-135M, ridge
 read-outs); it has not been repeated. The upper layers need not run at all, either. One layer with the
 adapter, trained for three passes, was as good as three layers for six (workers.stages.train_reward).
@@ -186,8 +187,8 @@ class RewardModel:
 
     @torch.no_grad()
     def score_so_far(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
-        """What one member makes of each reply, how it looks apart, as if it ended before its first token, its
-        second, …, and whole: (tokens + 1,) a text, float32, on the CPU."""
+        """What one member makes of each reply, but not of its looks, as if it ended before its first token,
+        its second, …, and whole: (tokens + 1,) a text, float32, on the CPU."""
         assert self.peft is not None, "add or load a member first"
         self.peft.eval()
         self.activate(name, trainable=False)

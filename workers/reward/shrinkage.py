@@ -1,10 +1,10 @@
 """How much of an adapter to believe, by labels that it has not seen. No torch.
 
-A judge of a hundred labels, some of them wrong, may have learnt little but what is wrong in them; what the
-style says of the same replies, from a few numbers, is then the better guess. So what its adapter adds counts
+A judge of a hundred labels, some of them wrong, may have learnt little but what is wrong in them; what its
+head says of the same replies, fitted at once, is then the better guess. So what its adapter adds counts
 to the share at which the reward predicts best what others said: the smallest that is not worse by more than a
 standard error (the one-standard-error rule: Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
-Few labels bear out little, so beside a young judge it is mostly the style that speaks.
+Few labels bear out little, so of a young judge it is mostly the head that speaks.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from workers.reward.thumb_scale import ThumbScale
 SHARES = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
-def believed(labels: Sequence[Label], style: Floats, added: Floats, scale: ThumbScale) -> float:
-    """Which of `SHARES` of `added` to add to `style`, both (replies,) as in workers.reward.report, by labels
+def believed(labels: Sequence[Label], head: Floats, added: Floats, scale: ThumbScale) -> float:
+    """Which of `SHARES` of `added` to add to `head`, both (replies,) as in workers.reward.report, by labels
     that neither was fitted to. All of it where fewer than two conversations could tell."""
     conversations = [label.conversation for label in labels]
     if len(set(conversations)) < 2:
@@ -31,7 +31,7 @@ def believed(labels: Sequence[Label], style: Floats, added: Floats, scale: Thumb
 
     def losses(share: float) -> Floats:
         """(conversations,): nats times weight."""
-        said = log_loss(logits_of(labels, style + share * added, scale), target)
+        said = log_loss(logits_of(labels, head + share * added, scale), target)
         summed: Floats = np.bincount(group, weights * said).astype(np.float64)
         return summed
 

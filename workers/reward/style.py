@@ -1,9 +1,10 @@
-"""How a reply looks, as a few numbers, and what raters make of that. Pure; no torch.
+"""What raters make of how a reply looks, a few numbers, and of what frozen layers see in it. Pure; no torch.
 
 What people like first shows in length, lists and punctuation, and a hundred labels tell it from so few
-numbers, where they tell little from a language model's hundreds of dimensions. So a reward is
-r(x, y) = w·φ(y) + what a member of the ensemble adds to it, and w is fitted first. Chatbot Arena's style
-control takes such numbers too, to tell style from substance (Li et al. 2024, "Does style matter?").
+numbers, where they tell less from a language model's hundreds of dimensions. So a reward is
+r(x, y) = w·φ(y) + v·h(x, y) + what a member of the ensemble adds to it, and w and v are fitted first. Chatbot
+Arena's style control takes numbers like φ too, to tell style from substance (Li et al. 2024, "Does style
+matter?").
 """
 
 import json
@@ -21,6 +22,7 @@ from scipy.optimize import minimize
 from workers.reward.folds import folds, units
 from workers.reward.thumb_scale import OFFSET_SPREAD
 
+SAME = 1e-6  # what varies less does not vary
 Matrix = NDArray[np.float64]
 
 STYLE = "style.json"  # in a reward directory
@@ -85,7 +87,7 @@ class Scale:
         """`rows`: features of replies. One that never varies stays 0."""
         data = np.asarray(rows, dtype=np.float64)
         std = data.std(0)
-        return cls(data.mean(0).tolist(), np.where(std > 1e-6, std, 0.0).tolist())
+        return cls(data.mean(0).tolist(), np.where(std > SAME, std, 0.0).tolist())
 
     def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
         """(n, features) in standard deviations, at most 4 of them either way."""
@@ -105,7 +107,7 @@ class StyleHead:
     states: list[float] = field(default_factory=list)
 
     def __call__(self, rows: Sequence[Sequence[float]]) -> Matrix:
-        """The rewards of replies that look so, (n,)."""
+        """w·φ of replies that look so, (n,)."""
         rewards: Matrix = self.scale(rows) @ np.asarray(self.weights)
         return rewards
 
@@ -199,28 +201,41 @@ def fit(told: Told, spread: float) -> Fitted:
 class States:
     """Brings mean states to a scale on which a spread means a reward's: each number to a standard deviation
     of 1 / √d over the replies that are fitted to, without their part along the mean of all, so that what is
-    read out of them is 0 for a reply like most."""
+    read out of them is 0 for a reply like most. Then turned to the k directions that these replies differ in:
+    a fit with the same prior in each direction is the same, and of few replies much smaller.
+
+    `std`, `usual`: (d,). `basis`: (d, k).
+    """
 
     std: Matrix
     usual: Matrix
+    basis: Matrix
 
     @classmethod
     def of(cls, rows: Matrix) -> "States":
         """`rows`: (replies, d)."""
-        std = np.where(rows.std(0) > 1e-6, rows.std(0), np.inf)
+        std = np.where(rows.std(0) > SAME, rows.std(0), np.inf)
         usual = rows.mean(0) / std
-        return cls(std, usual / max(float(np.linalg.norm(usual)), 1e-9))
+        usual /= max(float(np.linalg.norm(usual)), SAME)
+        _, sizes, directions = np.linalg.svd(_apart(rows, std, usual), full_matrices=False)
+        return cls(std, usual, directions[sizes > SAME * sizes.max(initial=0.0)].T)
 
     def __call__(self, rows: Matrix) -> Matrix:
-        scaled = rows / self.std
-        apart: Matrix = (scaled - np.outer(scaled @ self.usual, self.usual)) / np.sqrt(rows.shape[1])
-        return apart
+        """(replies, k)"""
+        turned: Matrix = _apart(rows, self.std, self.usual) @ self.basis
+        return turned
 
     def read_out(self, weights: Matrix) -> Matrix:
-        """v for `weights` of what was scaled: v·h = weights·self(h)."""
-        turned = weights - (weights @ self.usual) * self.usual
-        found: Matrix = turned / self.std / np.sqrt(len(weights))
-        return found
+        """v, (d,), for `weights`, (k,), of what was scaled: v·h = weights·self(h)."""
+        found = self.basis @ weights
+        read: Matrix = (found - (found @ self.usual) * self.usual) / self.std / np.sqrt(len(found))
+        return read
+
+
+def _apart(rows: Matrix, std: Matrix, usual: Matrix) -> Matrix:
+    scaled = rows / std
+    apart: Matrix = (scaled - np.outer(scaled @ usual, usual)) / np.sqrt(rows.shape[1])
+    return apart
 
 
 def best_spread(

@@ -15,8 +15,8 @@ from workers import objectives
 from workers.labels import Label
 from workers.reward.thumb_scale import OFFSET_SPREAD, ThumbScale
 
-# Standard deviation of log a. Narrow, as a is fitted to the labels that r was fitted to: of those, an r that is
-# shrunk says too little, which looks like a greater a.
+# Standard deviation of log a. Narrow, as a is fitted to the labels that r was fitted to: of those, an r that
+# is shrunk says too little, which looks like a greater a.
 SCALE_SPREAD = 0.2
 
 

@@ -40,7 +40,7 @@ LabelFeatures = Sequence[tuple[Features, ...]]  # a label's `a`, and `b` where i
 @dataclass(frozen=True)
 class Training:
     """`epochs`: passes over the labels, and more where they would be fewer than `min_steps` steps. `shrink`:
-    weight of the mean square of what a member adds to the style's reward, which keeps few labels from making
+    weight of the mean square of what a member adds to its head's reward, which keeps few labels from making
     it too sure of itself."""
 
     learning_rate: float
@@ -78,44 +78,50 @@ def style_head(
     chance = np.ones(len(labels))
     if one_of_many:
         chance = np.random.default_rng(training.seed).exponential(size=len(labels))
+    told = looks_of(labels, features, scale, training.smoothing)
+    conversations = [label.conversation for label in labels]
+    spread = style.best_spread(told, conversations, training.seed)
+    rows = mean_states(flat(features)).double().numpy()
+    states = style.States.of(rows)
+    a, b = _sides(states(rows), told.pair)
+    choices = [
+        replace(told, a=np.hstack([spread * told.a, wide * a]), b=np.hstack([spread * told.b, wide * b]))
+        for wide in STATE_SPREADS
+    ]
+    weights = np.zeros(choices[0].a.shape[1])
+    believed = style.credences(choices, conversations, training.seed)
+    count = told.a.shape[1]
+    for share, wide, choice in zip(believed, STATE_SPREADS, choices, strict=True):
+        if share > NEXT_TO_NOTHING:
+            fitted = style.fit(replace(choice, weight=chance * told.weight), 1.0).weights
+            weights += share * np.hstack([spread * fitted[:count], wide * fitted[count:]])
+    return StyleHead(scale, weights[:count].tolist(), states.read_out(weights[count:]).tolist())
+
+
+def looks_of(labels: Sequence[Label], features: LabelFeatures, scale: Scale, smoothing: float) -> style.Told:
+    """What labels say of how replies look."""
     pair = np.array([float(len(replies) == 2) for replies in features])
-    seen = mean_states(flat(features)).double().numpy()
-    states = style.States.of(seen)
-    scaled = states(seen)
-    second = np.zeros((len(labels), scaled.shape[1]))
-    second[pair == 1] = scaled[len(labels) :]
     target = np.array([label.target for label in labels])
     raters, rater = np.unique([label.rater for label in labels], return_inverse=True)
-    told = style.Told(
-        a=scale([replies[0].style for replies in features]),
-        b=scale([replies[-1].style for replies in features]) * pair[:, None],
-        target=(1 - training.smoothing) * target + training.smoothing / 2,
+    a, b = _sides(scale([reply.style for reply in flat(features)]), pair)
+    return style.Told(
+        a=a,
+        b=b,
+        target=(1 - smoothing) * target + smoothing / 2,
         weight=np.array([label.weight for label in labels]),
         pair=pair,
         lead=np.array([label.margin for label in labels]) * (2 * target - 1) * pair,
         rater=rater,
         raters=len(raters),
     )
-    conversations = [label.conversation for label in labels]
-    spread = style.best_spread(told, conversations, training.seed)
 
-    def beside(wide: float) -> style.Told:
-        """With the states beside the looks, in units of their spreads."""
-        a, b = (
-            np.hstack([spread * told.a, wide * scaled[: len(labels)]]),
-            np.hstack([spread * told.b, wide * second]),
-        )
-        return replace(told, a=a, b=b)
 
-    choices = [beside(wide) for wide in STATE_SPREADS]
-    looks, read = np.zeros(told.a.shape[1]), np.zeros(scaled.shape[1])
-    believed = style.credences(choices, conversations, training.seed)
-    for share, wide, both in zip(believed, STATE_SPREADS, choices, strict=True):
-        if share > NEXT_TO_NOTHING:
-            fitted = style.fit(replace(both, weight=chance * told.weight), 1.0).weights
-            looks += share * spread * fitted[: len(looks)]
-            read += share * wide * fitted[len(looks) :]
-    return StyleHead(scale, looks.tolist(), states.read_out(read).tolist())
+def _sides(rows: style.Matrix, pair: style.Matrix) -> tuple[style.Matrix, style.Matrix]:
+    """Numbers of `flat` replies by label, (labels, d) each: of `a`, and of `b`, zeros where there is none."""
+    a = rows[: len(pair)]
+    b = np.zeros_like(a)
+    b[pair == 1] = rows[len(pair) :]
+    return a, b
 
 
 def fit(
@@ -140,7 +146,7 @@ def fit(
     trainer = LabelTrainer(
         labels=labels,
         features=features,
-        looks=partial(model.frozen_rewards, name=model.active),
+        frozen=partial(model.frozen_rewards, name=model.active),
         thumbs=thumbs,
         training=training,
         model=peft,
@@ -182,13 +188,13 @@ class LabelTrainer(RewardTrainer):
         *,
         labels: Sequence[Label],
         features: LabelFeatures,
-        looks: Callable[[Sequence[Features]], Tensor],
+        frozen: Callable[[Sequence[Features]], Tensor],
         thumbs: Thumbs,
         training: Training,
         **given: Any,
     ):
         self._labels, self._features, self._thumbs = labels, features, thumbs
-        self._looks, self._training = looks, training
+        self._frozen, self._training = frozen, training
         super().__init__(data_collator=self._collate, **given)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -202,7 +208,7 @@ class LabelTrainer(RewardTrainer):
         labels = [self._labels[row] for row in rows]
         features = [self._features[row] for row in rows]
         given = {
-            "frozen": self._looks(flat(features)),
+            "frozen": self._frozen(flat(features)),
             "rater": self._thumbs.raters(labels),
         }
         return label_batch(labels, features) | given

@@ -172,11 +172,23 @@ def test_what_is_read_out_of_states_is_what_was_fitted_to_them_scaled():
     dice = np.random.default_rng(0)
     rows = [2.0, -10.0, 0.1, 5.0] + dice.normal(size=(50, 4)) * [1.0, 10.0, 0.1, 0.0]
     states = States.of(rows)
-    scaled, weights = states(rows), dice.normal(size=4)
+    scaled = states(rows)
+    assert scaled.shape == (50, 2), "of three that vary one is the usual"
+    weights = dice.normal(size=2)
     assert rows @ states.read_out(weights) == pytest.approx(scaled @ weights)
     assert scaled.mean(0) == pytest.approx(0, abs=1e-12), "a reply like most gets nothing"
-    assert (scaled[:, :3].std(0) > 0.1).all(), "of whatever size they were"
-    assert States.of(np.ones((3, 2)))(np.ones((3, 2))).tolist() == [[0, 0]] * 3
+    assert (scaled.std(0) > 0.4).all(), "of whatever size they were"
+    assert States.of(np.ones((3, 2)))(np.ones((3, 2))).shape == (3, 0)
+
+
+def test_states_of_few_replies_are_fitted_as_all_their_numbers_would_be():
+    dice = np.random.default_rng(0)
+    rows = dice.normal(size=(40, 80))
+    states = States.of(rows)
+    assert states(rows).shape[1] < 40
+    liked = told(rows[:, 0], states(rows))
+    whole = replace(liked, a=liked.a @ states.basis.T, b=liked.b @ states.basis.T)
+    assert fit(whole, 1.0).weights == pytest.approx(states.basis @ fit(liked, 1.0).weights, abs=1e-3)
 
 
 def test_a_head_comes_back_as_it_was_written(tmp_path):
