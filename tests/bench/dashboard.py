@@ -6,7 +6,8 @@ Gateways, each with a Valkey that persists and a mock engine, all in processes o
 many thumbs, given over 30 days through the scripts that take people's, and a quarter as many comparisons of
 12 versions, each with each. Before each look somebody compares once more, so that no strengths are known for
 these counts. Looks at the gateways take turns, so that other work on the machine falls on all; CPU is what
-the kernel booked on the gateway and on Valkey. The first look, which reads every counter, stands beside them.
+the kernel booked on the gateway and on Valkey. The first look, some seconds after the gateway's start, stands beside
+them.
 Of few ratings many hours are empty, which is quicker; once they are filled, a look takes the same. Strengths
 are also timed alone. Then chats are served in rounds, with and without a page that listens and asks for its
 figures at each change, as the browser's does, while in either people go on comparing, so that each of its
@@ -37,6 +38,7 @@ from feedback.strengths import strengths
 from feedback.tally import Choices, PairOf
 from tests.bench.gateway import Figures, Gateway, cpu_seconds, running
 from tests.crowd import Crowd, Version
+from tests.servers import ValkeyProcess
 
 DAY = 86400
 PAUSE = 2.0  # seconds between two looks of one page, as in dashboard.js
@@ -50,6 +52,7 @@ ASKED: dict[str, tuple[str, int | None, dict[str, str]]] = {
 }
 VERSIONS = tuple(Version(f"policy-v{number}", 0.5 + 0.025 * number, 0.0, 1.0) for number in range(12))
 CONNECTIONS = 8
+STARTED = 5.0  # seconds from a gateway's start to the first look
 console = Console(width=110)
 
 
@@ -66,6 +69,7 @@ def main() -> None:
     show_strengths()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         services = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}
+        time.sleep(STARTED)
         for name, asked in ASKED.items():
             show_looks(name, compare(services, asked, args.looks))
         service = services[args.ratings[-1]]
@@ -112,20 +116,24 @@ class Service:
 @contextmanager
 def _filled(folder: Path, thumbs: int) -> Iterator[Service]:
     folder.mkdir()
-    with running(folder) as gateway:
-        start, end = time.monotonic(), time.time() - 60
-        crowd = Crowd(
-            end - 29 * DAY,
-            end,
-            thumbs,
-            raters=max(50, thumbs // 100),
-            each=4 if thumbs >= 100_000 else 1,
-            comments=0.01,
-            versions=VERSIONS,
-            apart=len(VERSIONS),
-        )
-        crowd.speak(gateway.valkey.client)
+    end = time.time() - 60
+    crowd = Crowd(
+        end - 29 * DAY,
+        end,
+        thumbs,
+        raters=max(50, thumbs // 100),
+        each=4 if thumbs >= 100_000 else 1,
+        comments=0.01,
+        versions=VERSIONS,
+        apart=len(VERSIONS),
+    )
+
+    def speak(valkey: ValkeyProcess) -> None:
+        start = time.monotonic()
+        crowd.speak(valkey.client)
         console.print(f"{thumbs:,} thumbs given in {time.monotonic() - start:.0f} s")
+
+    with running(folder, speak) as gateway:
         yield Service(gateway, crowd, itertools.count())
 
 

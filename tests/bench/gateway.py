@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +88,12 @@ class Gateway:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Gateway]:
-    """A gateway with all that it needs, each in a process of its own."""
+def running(folder: Path, before: Callable[[ValkeyProcess], None] = lambda _: None) -> Iterator[Gateway]:
+    """A gateway with all that it needs, each in a process of its own. `before`: what is done with Valkey
+    before the gateway starts."""
     valkey = ValkeyProcess(folder, free_port())
     valkey.start()
+    before(valkey)
     engine_port, port = free_port(), free_port()
     settings = {
         "HOME": str(folder),
