@@ -8,10 +8,10 @@ many thumbs, given over 30 days through the scripts that take people's, and a qu
 these counts. Looks at the gateways take turns, so that other work on the machine falls on all; CPU is what
 the kernel booked on the gateway and on Valkey. The first look, some seconds after the gateway's start, stands
 beside them. Of few ratings many hours are empty, which is quicker; once they are filled, a look takes the
-same. Strengths are also timed alone. Then chats are served in rounds, with and without a page that listens and asks for its
-figures at each change, as the browser's does, while in either people go on comparing, so that each of its
-looks finds new strengths. Nothing is asserted; stops by itself. A million take some
-minutes, and 1.5 GB.
+same. Strengths are also timed alone. Then chats are served in rounds, with and without a page that listens
+and asks for its figures at each change, as the browser's does, while in either people go on comparing, so
+that each of its looks finds new strengths. Nothing is asserted; stops by itself. A million take some minutes,
+and 1.5 GB.
 """
 
 import argparse
