@@ -1,17 +1,17 @@
 """What the dashboard costs: a look at few and at many ratings, and the chat with and without an open page.
 
-python -m tests.bench.dashboard [--ratings 1000 10000 1000000] [--looks 100] [--rounds 6] [--requests 5000]
+python -m tests.bench.dashboard [--ratings 1000 10000 1000000] [--versions 4] [--looks 100] [--rounds 6]
 
 Gateways, each with a Valkey that persists and a mock engine, all in processes of their own: they have that
 many thumbs, given over 30 days through the scripts that take people's, and a quarter as many comparisons of
-12 versions, each with each. Before each look somebody compares once more, so that no strengths are known for
-these counts. Looks at the gateways take turns, so that other work on the machine falls on all; CPU is what
-the kernel booked on the gateway and on Valkey. The first look, some seconds after the gateway's start, stands
-beside them. Of few ratings many hours are empty, which is quicker; once they are filled, a look takes the
-same. Strengths are also timed alone. Then chats are served in rounds, with and without a page that listens
-and asks for its figures at each change, as the browser's does, while in either people go on comparing, so
-that each of its looks finds new strengths. Nothing is asserted; stops by itself. A million take some minutes,
-and 1.5 GB.
+some versions, each with each. Before each look somebody compares once more, so that no strengths are known
+for these counts. Looks at the gateways take turns, so that other work on the machine falls on all; CPU is
+what the kernel booked on the gateway and on Valkey. The first look, some seconds after the gateway's start,
+stands beside them. Of few ratings of many versions (12) much of the page is empty, which is quicker; once it
+is filled, a look takes the same. Strengths are also timed alone. Then chats are served in rounds, with and
+without a page that listens and asks for its figures at each change, as the browser's does, while in either
+people go on comparing, so that each of its looks finds new strengths. Nothing is asserted; stops by itself. A
+million take some minutes, and 1.5 GB.
 """
 
 import argparse
@@ -50,6 +50,7 @@ ASKED: dict[str, tuple[str, int | None, dict[str, str]]] = {
     "… of a tag that none of the newest has": ("labels", 30, {"tag": "none"}),
 }
 VERSIONS = tuple(Version(f"policy-v{number}", 0.5 + 0.025 * number, 0.0, 1.0) for number in range(12))
+COMMENTED = 0.05  # of the thumbs
 CONNECTIONS = 8
 STARTED = 5.0  # seconds from a gateway's start to the first look
 console = Console(width=110)
@@ -60,6 +61,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ratings", type=int, nargs="+", default=[1000, 10_000, 1_000_000])
+    parser.add_argument("--versions", type=int, default=4, help=f"at most {len(VERSIONS)}")
     parser.add_argument("--looks", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--requests", type=int, default=5000)
@@ -67,7 +69,9 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the gateway sets it
     show_strengths()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        services = {n: stack.enter_context(_filled(Path(folder) / str(n), n)) for n in args.ratings}
+        services = {
+            n: stack.enter_context(_filled(Path(folder) / str(n), n, args.versions)) for n in args.ratings
+        }
         time.sleep(STARTED)
         for name, asked in ASKED.items():
             show_looks(name, compare(services, asked, args.looks))
@@ -113,7 +117,7 @@ class Service:
 
 
 @contextmanager
-def _filled(folder: Path, thumbs: int) -> Iterator[Service]:
+def _filled(folder: Path, thumbs: int, versions: int) -> Iterator[Service]:
     folder.mkdir()
     end = time.time() - 60
     crowd = Crowd(
@@ -122,9 +126,9 @@ def _filled(folder: Path, thumbs: int) -> Iterator[Service]:
         thumbs,
         raters=max(50, thumbs // 100),
         each=4 if thumbs >= 100_000 else 1,
-        comments=0.01,
-        versions=VERSIONS,
-        apart=len(VERSIONS),
+        comments=COMMENTED,
+        versions=VERSIONS[:versions],
+        apart=versions,
     )
 
     def speak(valkey: ValkeyProcess) -> None:
