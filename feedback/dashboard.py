@@ -58,7 +58,7 @@ class Dashboard:
 
     def show(self, look: Look) -> Json:
         counters = self._stats.counters(look.window, look.only.tag)
-        found = self._tally(look, counters)
+        found = self.tally(look, counters)
         everything = self._stats.heard()
         seen = everything.versions
         return {
@@ -86,13 +86,12 @@ class Dashboard:
         for days in USUAL:
             self.show(Look(EVERYTHING, None if days is None else until - days * layout.DAY, until))
 
-    def tally(self, look: Look) -> Tally:
-        return self._tally(look, self._stats.counters(look.window, look.only.tag))
-
-    def _tally(self, look: Look, counters: Counters) -> Tally:
-        """`counters`: of its window, which a look since ever does without."""
+    def tally(self, look: Look, counters: Counters | None = None) -> Tally:
+        """`counters`: of its window, where they have been read."""
         if look.since is None:
             return self._stats.total(look.only)
+        if counters is None:
+            counters = self._stats.counters(look.window, look.only.tag)
         return self._stats.within(look.window, look.only, counters)
 
     def loudest(self, look: Look) -> Loudest:

@@ -21,3 +21,11 @@ def test_first_looks_find_their_hours_read(redis):
         shown = board.show(Look(EVERYTHING, None if days is None else end - days * DAY, end))
         assert shown["totals"]["labels"] > 0
         assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] <= 3, "what stands since ever"
+
+
+def test_what_stands_since_ever_reads_no_days(redis):
+    Crowd(time.time() - 9 * DAY, time.time() - 60, 50).speak(redis)
+    board = Dashboard(Stats(redis), Comments(redis), Labels(redis))
+    redis.config_resetstat()
+    assert board.tally(Look(EVERYTHING, None, time.time())).labels > 0
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] == 1

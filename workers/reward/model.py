@@ -31,7 +31,7 @@ from workers.device import device, precision
 from workers.frozen import Passthrough
 from workers.labels import Message
 from workers.reward import style
-from workers.reward.style import StyleHead, read_style
+from workers.reward.style import Head, read_style
 
 JUDGE = "judge"
 CONTEXT = 32
@@ -99,7 +99,7 @@ class RewardModel:
         self._lower_layers = nn.ModuleList([*layers[: self.first], *skip[self.first :]])
         self._backbone.layers = self._upper_layers
         self.peft: PeftModel | None = None
-        self.styles: dict[str, StyleHead] = {}
+        self.heads: dict[str, Head] = {}
 
     def add(self, name: str, rank: int) -> None:
         """A new member with a random adapter and head (torch's global seed), made active."""
@@ -120,7 +120,7 @@ class RewardModel:
     def load(self, name: str, directory: Path, trainable: bool) -> None:
         """A member from `directory`/`name`, made active."""
         if (head := read_style(directory, name)) is not None:
-            self.styles[name] = head
+            self.heads[name] = head
         source = str(directory / name)
         if self.peft is None:
             self.peft = PeftModel.from_pretrained(
@@ -212,17 +212,17 @@ class RewardModel:
         """What a member's head reads out of the frozen states of a reply up to before its first token, its
         second, …, and of the whole: (tokens + 1,), float32."""
         normed = normed_reply(features)
-        if name not in self.styles or not self.styles[name].states:
+        if name not in self.heads or not self.heads[name].states:
             return torch.zeros(len(normed))
-        read_out = normed @ torch.tensor(self.styles[name].states)
+        read_out = normed @ torch.tensor(self.heads[name].states)
         return read_out.cumsum(0) / torch.arange(1, len(normed) + 1)
 
     def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
         """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
         without a head for it."""
-        if name not in self.styles:
+        if name not in self.heads:
             return torch.zeros(len(rows))
-        return torch.from_numpy(self.styles[name](rows)).float()
+        return torch.from_numpy(self.heads[name](rows)).float()
 
     @contextmanager
     def _lower(self) -> Iterator[None]:

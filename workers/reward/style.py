@@ -98,7 +98,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class StyleHead:
+class Head:
     """w·φ(y) + v·h(x, y): what one member makes of how a reply looks, and of what frozen layers see in it.
     `states`: v, as many numbers as a state has, or none."""
 
@@ -112,26 +112,26 @@ class StyleHead:
         return rewards
 
 
-def mean_head(heads: Sequence[StyleHead]) -> StyleHead:
+def mean_head(heads: Sequence[Head]) -> Head:
     """Of members with the same scale, as all members of a version have."""
     known = [head.states for head in heads if head.states]
     states = (np.sum(known, 0) / len(heads)).tolist() if known else []
-    return StyleHead(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist(), states)
+    return Head(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist(), states)
 
 
-def write_styles(directory: Path, heads: Mapping[str, StyleHead]) -> None:
+def write_styles(directory: Path, heads: Mapping[str, Head]) -> None:
     found = {name: asdict(head) for name, head in heads.items()}
     (directory / STYLE).write_text(json.dumps(found), encoding="utf-8")
 
 
-def read_style(directory: Path, name: str) -> StyleHead | None:
+def read_style(directory: Path, name: str) -> Head | None:
     """The head of one adapter; None in a version from before there were any."""
     path = directory / STYLE
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if name not in found:
         return None
     head = found[name]
-    return StyleHead(Scale(**head["scale"]), head["weights"], head.get("states", []))
+    return Head(Scale(**head["scale"]), head["weights"], head.get("states", []))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from workers.labels import Label
 from workers.policy.model import assert_finite, assert_moved, assert_trainable, trainable_hash
 from workers.reward import style
 from workers.reward.model import Features, RewardModel, Texts, collate, forward, mean_states
-from workers.reward.style import Scale, StyleHead
+from workers.reward.style import Head, Scale
 from workers.reward.thumb_scale import ThumbScale
 from workers.reward.thumbs import Thumbs
 from workers.stage import StageError
@@ -64,9 +64,9 @@ def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) ->
     return [tuple(next(flat) for _ in range(count)) for count in counts]
 
 
-def style_head(
+def fit_head(
     labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training, one_of_many: bool
-) -> StyleHead:
+) -> Head:
     """What raters make of how replies look, and of what the frozen layers see in them, fitted to `labels`:
     how they look with the spread that predicts best, and beside it the states, with several spreads that are
     believed as far as they predict. All are convex fits, which make more of a hundred labels than gradient
@@ -95,7 +95,7 @@ def style_head(
         if share > NEXT_TO_NOTHING:
             fitted = style.fit(replace(choice, weight=chance * told.weight), 1.0).weights
             weights += share * np.hstack([spread * fitted[:count], wide * fitted[count:]])
-    return StyleHead(scale, weights[:count].tolist(), states.read_out(weights[count:]).tolist())
+    return Head(scale, weights[:count].tolist(), states.read_out(weights[count:]).tolist())
 
 
 def looks_of(labels: Sequence[Label], features: LabelFeatures, scale: Scale, smoothing: float) -> style.Told:

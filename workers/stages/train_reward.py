@@ -41,7 +41,7 @@ from workers.reward.scoring import Shape, read_shape
 from workers.reward.shrinkage import believed
 from workers.reward.style import Scale, mean_head, read_style, write_styles
 from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
-from workers.reward.trainer import LabelFeatures, Training, flat, label_features, style_head
+from workers.reward.trainer import LabelFeatures, Training, fit_head, flat, label_features
 from workers.reward.warm import WARM
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
@@ -237,7 +237,7 @@ def judged(bench: Bench) -> tuple[list[Label], LabelFeatures]:
 
 
 def live(bench: Bench, held: Unseen) -> Measured | None:
-    """The version to go on from, loaded and measured with the style heads that it came with, before any is
+    """The version to go on from, loaded and measured with the heads that it came with, before any is
     fitted anew; None for a first one."""
     init = bench.config.init
     if init is None:
@@ -277,7 +277,7 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     given = config.model_dump(include={field.name for field in fields(Training)} - {"seed"})
     training = Training(**given, seed=config.seed + number)
     one_of_many = name != JUDGE and len(bench.shape.members) > 1
-    bench.model.styles[name] = style_head(labels, features, style_scale(bench), training, one_of_many)
+    bench.model.heads[name] = fit_head(labels, features, style_scale(bench), training, one_of_many)
     trained = reward_trainer.fit(
         bench.model,
         labels,
@@ -330,9 +330,9 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
         shutil.copytree(init / name, folder / name, dirs_exist_ok=True)
         head = read_style(init, name)
         if head is None:
-            bench.model.styles.pop(name, None)
+            bench.model.heads.pop(name, None)
         else:
-            bench.model.styles[name] = head
+            bench.model.heads[name] = head
     for name in bench.names:
         if name not in names:
             shutil.rmtree(folder / name)
@@ -342,12 +342,12 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
 def finish(bench: Bench, held: Unseen, version: Measured) -> Measured:
     """The whole version, saved: the members' average too, and what all adapters were built with."""
     folder, members = bench.stage.path("reward"), version.holdout.members
-    styles = {name: head for name, head in bench.model.styles.items() if name in version.holdout.rewards}
+    styles = {name: head for name, head in bench.model.heads.items() if name in version.holdout.rewards}
     warm.average(folder, members)
     bench.model.load(WARM, folder, trainable=False)
     heads = [styles[name] for name in members if name in styles]
     if heads:
-        bench.model.styles[WARM] = styles[WARM] = mean_head(heads)
+        bench.model.heads[WARM] = styles[WARM] = mean_head(heads)
     write_styles(folder, styles)
     thumbs = version.holdout.thumbs
     scales = {WARM: mean_scale([thumbs[name] for name in members])}

@@ -3,7 +3,7 @@ import torch
 
 from workers.policy.model import trainable_hash
 from workers.reward.model import RewardModel, Text, Texts, collate, forward, mean_states
-from workers.reward.style import Scale, StyleHead
+from workers.reward.style import Head, Scale
 
 
 def test_training_moves_the_active_member_only(tiny_model):
@@ -38,9 +38,9 @@ def test_frozen_layers_run_once_give_the_same_reward_as_all_layers_at_once(tiny_
     torch.testing.assert_close(rewards[0], rewards[1], rtol=0.05, atol=0.02)
 
 
-def read_by(width: int) -> StyleHead:
+def read_by(width: int) -> Head:
     """A head that reads states, and looks at nothing."""
-    return StyleHead(Scale([], []), [], torch.linspace(-1, 1, width).tolist())
+    return Head(Scale([], []), [], torch.linspace(-1, 1, width).tolist())
 
 
 @pytest.mark.parametrize("reads", [False, True])
@@ -49,7 +49,7 @@ def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(ti
     model = RewardModel(tiny_model, 1.0, 2)
     model.add("m", 4)
     if reads:
-        model.styles["m"] = read_by(model.features([Text([1, 5], 1)])[0].states.shape[1])
+        model.heads["m"] = read_by(model.features([Text([1, 5], 1)])[0].states.shape[1])
     whole = [1, 5, 6, 7, 8, 9, 10]
     texts = [Text(whole[:end], 3) for end in range(3, len(whole) + 1)]
     alone = model.score(model.features(texts), "m")
@@ -65,7 +65,7 @@ def test_what_a_head_reads_of_frozen_states_adds_to_what_the_adapter_says(tiny_m
     model.add("m", 4)
     features = model.features([Text([1, 5, 6, 7, 8], 3), Text([1, 5, 6, 9, 10, 11, 12, 2], 3)])
     adapted = model.score(features, "m")
-    model.styles["m"] = head = read_by(features[0].states.shape[1])
+    model.heads["m"] = head = read_by(features[0].states.shape[1])
     read = mean_states(features) @ torch.tensor(head.states)
     torch.testing.assert_close(model.frozen_rewards(features, "m"), read)
     torch.testing.assert_close(model.score(features, "m"), adapted + read)

@@ -9,9 +9,9 @@ from workers.reward.style import (
     NAMES,
     SPREADS,
     Fitted,
+    Head,
     Scale,
     States,
-    StyleHead,
     Told,
     best_spread,
     credences,
@@ -195,8 +195,8 @@ def test_a_head_comes_back_as_it_was_written(tmp_path):
     _, phi = looks(8)
     scale = Scale.of(phi)
     heads = {
-        "one": StyleHead(scale, [1.0] * len(NAMES), [2.0, 4.0]),
-        "two": StyleHead(scale, [0.0] * len(NAMES)),
+        "one": Head(scale, [1.0] * len(NAMES), [2.0, 4.0]),
+        "two": Head(scale, [0.0] * len(NAMES)),
     }
     write_styles(tmp_path, heads)
     assert read_style(tmp_path, "one") == heads["one"]
@@ -207,4 +207,4 @@ def test_a_head_comes_back_as_it_was_written(tmp_path):
     for head in found.values():
         del head["states"]
     (tmp_path / "style.json").write_text(json.dumps(found))
-    assert read_style(tmp_path, "one") == StyleHead(scale, [1.0] * len(NAMES)), "from before there were any"
+    assert read_style(tmp_path, "one") == Head(scale, [1.0] * len(NAMES)), "from before there were any"
