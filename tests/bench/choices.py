@@ -2,7 +2,7 @@
 update from the base for each choice, all on the same replies, measured without sampling again. Torch.
 
     python -m tests.bench.choices --out OUT [--scorer length sentiment] [--only NAME …] [--noise 0.5]
-    python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-length-512-seed0/stage/reward
+    python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-…/stage/reward
     python -m tests.bench.choices --report OUT
 
 The base's replies are sampled once and kept in OUT; a choice learns from 256, four to each prompt, if it

@@ -1,12 +1,13 @@
 """How many members, and how careful a reward: which of them orders replies as people would? Torch.
 
     python -m tests.bench.rewards --out OUT [--scorer length sentiment] [--seeds 0 1 2] [--labels 128 512]
+                                  [--members 1 2 4] [--depths 0.27 0.43]
     python -m tests.bench.rewards --report OUT
 
 Labels are drawn from a gold score as the learning bench's raters draw them, half thumbs and half pairs of the
 base's replies, which are those of `tests.bench.choices` and kept in OUT. The stage that trains reward models
-learns from them, four members and the judge at once. Measured is on eight replies to each of 84 other
-prompts:
+learns from them, all members and the judge at once, on that share of the base's layers. Measured is on eight
+replies to each of 84 other prompts:
 
     accuracy     share of the pairs to one prompt, of unequal gold, that the reward orders as gold does, for
                  the mean of the first M members less λ times their standard deviation
@@ -19,7 +20,7 @@ Figures are kept in OUT, and what is there is not run again.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -36,8 +37,8 @@ from tests.bench.simulated import poll, train_reward
 from workers.labels import Sample, by_prompt
 from workers.reward.model import JUDGE, member_names
 from workers.reward.scoring import score_samples
+from workers.stages.train_reward import Config
 
-MEMBERS = (1, 2, 4)
 CAUTION = (0.0, 0.5, 1.0)  # λ
 
 Floats = NDArray[np.float64]
@@ -45,16 +46,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """One reward model of one scorer; `seconds` of the stage that trained all its members."""
+    """One reward model of one scorer; `depth`: the share of the base's layers that it reads; `judge`,
+    `judge_r`: accuracy and correlation of the judge; `seconds` of the stage that trained all its members."""
 
     scorer: str
     labels: int
     seed: int
+    depth: float
     members: int
     caution: float
     accuracy: float
     correlation: float
     judge: float
+    judge_r: float
     seconds: float
 
 
@@ -64,33 +68,43 @@ def main() -> None:
     add("--scorer", nargs="+", default=["length", "sentiment"])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--labels", type=int, nargs="+", default=[128, 512])
+    add("--members", type=int, nargs="+", default=[1, 2, 4])
+    add("--depths", type=float, nargs="+", default=[Config.model_fields["depth"].default])
     args = parser.parse_args()
     console = Console(soft_wrap=True)
     if args.report is None:
         settings, out = opened(args)
         samples = base_samples(settings, out)
-        for name in args.scorer:
-            for labels in args.labels:
-                for seed in args.seeds:
-                    run(settings, samples, name, labels, seed, out)
-                    console.print(f"{name}: {labels} labels, seed {seed}")
+        for name, labels, seed, depth in product(args.scorer, args.labels, args.seeds, args.depths):
+            run(settings, samples, name, labels, seed, depth, args.members, out)
+            console.print(f"{name}: {labels} labels, seed {seed}, depth {depth:g}")
     console.print(table_of(read(args.report or args.out)))
 
 
 def run(
-    settings: DeploySettings, samples: Sequence[Sample], name: str, count: int, seed: int, out: Path
+    settings: DeploySettings,
+    samples: Sequence[Sample],
+    name: str,
+    count: int,
+    seed: int,
+    depth: float,
+    sizes: Sequence[int],
+    out: Path,
 ) -> None:
-    """Train a reward model and measure it, unless that is done."""
-    folder = out / f"reward-{name}-{count}-seed{seed}"
-    path = folder.with_suffix(".json")
+    """Train a reward model of as many members as the largest of `sizes`, and measure it, unless that is
+    done."""
+    most = max(sizes)
+    folder = out / f"reward-{name}-{count}-seed{seed}-depth{depth:g}"
+    path = folder.with_name(f"{folder.name}.json")
     if path.exists():
         return
     asked = poll(samples, name, seed)
-    metrics = train_reward(settings, folder, asked.labels(asked.votes(count)), seed, members=max(MEMBERS))
+    labels = asked.labels(asked.votes(count))
+    metrics = train_reward(settings, folder, labels, seed, members=most, depth=depth)
     measured_on = [
         samples[row] for row in first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
     ]
-    names = [*member_names(max(MEMBERS)), JUDGE]
+    names = [*member_names(most), JUDGE]
     rewards = (
         score_samples(settings.model, folder / "stage" / "reward", names, measured_on)
         .numpy()
@@ -98,19 +112,20 @@ def run(
     )
     score = scorer(name)
     measured = Measured(measured_on, np.array([score(sample.reply) for sample in measured_on]))
-    judge, _ = measured(rewards[:, -1])
+    judge = measured(rewards[:, -1])
     found = [
         Found(
             name,
             count,
             seed,
+            depth,
             members,
             caution,
             *measured(careful(rewards[:, :members], caution)),
-            judge,
+            *judge,
             sum(metrics["seconds"].values()),
         )
-        for members in MEMBERS
+        for members in sorted(sizes)
         for caution in (CAUTION if members > 1 else CAUTION[:1])
     ]
     path.write_text(json.dumps([asdict(row) for row in found]))
@@ -157,25 +172,33 @@ def read(out: Path) -> list[Found]:
 
 
 def table_of(found: Sequence[Found]) -> Table:
-    """M and λ a row; for each scorer and number of labels the means over seeds, ± their standard error."""
+    """Depth, M and λ a row; for each scorer and number of labels the means over seeds, ± their standard
+    error."""
     tasks = sorted({(row.scorer, row.labels) for row in found})
-    table = Table("members", "λ")
+    table = Table("depth", "members", "λ")
     for name, labels in tasks:
         table.add_column(f"{name}, {labels} labels: accuracy")
         table.add_column("correlation")
-    for members, caution in sorted({(row.members, row.caution) for row in found}):
+    kinds = sorted({(row.depth, row.members, row.caution) for row in found})
+    for depth, members, caution in kinds:
         cells = []
         for task in tasks:
             rows = [
                 row
                 for row in found
-                if (row.scorer, row.labels) == task and (row.members, row.caution) == (members, caution)
+                if (row.scorer, row.labels) == task
+                and (row.depth, row.members, row.caution) == (depth, members, caution)
             ]
             cells += [_mean([row.accuracy for row in rows]), _mean([row.correlation for row in rows])]
-        table.add_row(str(members), f"{caution:g}", *cells)
-    alone = [row for row in found if row.members == 1]
-    judges = [_mean([row.judge for row in alone if (row.scorer, row.labels) == task]) for task in tasks]
-    table.add_row("judge", "", *(cell for judge in judges for cell in (judge, "")))
+        table.add_row(f"{depth:g}", str(members), f"{caution:g}", *cells)
+    for depth in sorted({row.depth for row in found}):
+        cells = []
+        for task in tasks:
+            each = {
+                row.seed: row for row in found if (row.scorer, row.labels) == task and row.depth == depth
+            }.values()
+            cells += [_mean([row.judge for row in each]), _mean([row.judge_r for row in each])]
+        table.add_row(f"{depth:g}", "judge", "", *cells)
     return table
 
 
