@@ -119,7 +119,7 @@ def asked(job: Path) -> Found:
         labels = newest(learnt, config.max_labels)
         shape = train_reward.shape_of(config)
         texts = Texts(config.base_model, shape.max_prompt, shape.max_reply)
-        model = RewardModel(config.base_model, shape.depth, shape.upper)
+        model = RewardModel(config.base_model, shape.depth, shape.upper, shape.early)
         features = label_features(model, texts, labels)
         bench = Bench(
             config, Stage(Path(folder)), shape, [*shape.members, JUDGE], texts, model, labels, features

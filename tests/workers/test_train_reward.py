@@ -78,7 +78,7 @@ def test_what_is_saved_scores_as_what_was_trained(train, tiny_model):
     _, folder = train("r", labels(64, seed=1), labels(8, seed=2))
     texts = Texts(tiny_model, 64, 64)
     pair = [texts.of_reply([{"role": "user", "content": "hi"}], words, "stop") for words in ("good", "bad")]
-    model = RewardModel(tiny_model, 1.0, 2)
+    model = RewardModel(tiny_model, 1.0, 2, read_shape(folder).early)
     features = model.features(pair)
     model.load("member-0", folder, trainable=False)
     good, bad = model.score(features, "member-0").tolist()

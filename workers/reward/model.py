@@ -3,10 +3,10 @@ stages only.
 
 What an adapter says is the mean over the reply's tokens of a linear read-out of a middle layer, not the
 read-out of the last token of the last layer; r(x, y) is that and what a head makes of the reply
-(workers.reward.style). One study on 96 simulated labels saw a correlation with the raters' taste of
-0.60 at a third of the depth with the mean, and 0.29 at full depth with the last token (SmolLM2-135M, ridge
-read-outs); it has not been repeated. The upper layers need not run at all, either. One layer with the
-adapter, trained for three passes, was as good as three layers for six (workers.stages.train_reward).
+(workers.reward.style). It reads the mean states of an early layer, which tell words, and of the last one
+below the adapters, which tells more of what they mean (tests/bench/heads.py). The upper layers need not run
+at all. One layer with the adapter, trained for three passes, was as good as three layers for six
+(workers.stages.train_reward).
 
 The layers below the adapters are frozen and shared, so they run once a reply, whatever the number of members
 and epochs. They read the whole prompt; the layers with adapters see what those made of the reply and of the
@@ -54,11 +54,13 @@ class Text:
 @dataclass(frozen=True)
 class Features:
     """What the frozen layers make of the end of a text: `states` (length, hidden), where the reply begins at
-    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks."""
+    `first`, after at most `CONTEXT` tokens of the prompt. `style`: how the reply looks. `seen`: what heads
+    read, see `running_mean`, of the whole reply (1, d), or of all its beginnings too (tokens + 1, d)."""
 
     states: Tensor
     first: int
     style: list[float] = field(default_factory=list)
+    seen: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
 
 
 class Texts:
@@ -86,13 +88,18 @@ class Texts:
 
 
 class RewardModel:
-    """`depth`: the share of the base's layers that are used; adapters sit on the `upper` last of those."""
+    """`depth`: the share of the base's layers that are used; adapters sit on the `upper` last of those. Heads
+    read what comes out of the ones below, and, where `early` is above 0, of the first ones up to that share
+    of the base's layers too."""
 
-    def __init__(self, base_model: str, depth: float, upper: int) -> None:
-        self._base = _load_base(base_model, depth)
+    def __init__(self, base_model: str, depth: float, upper: int, early: float = 0.0) -> None:
+        self._base, whole = _load_base(base_model, depth)
         self._backbone = getattr(self._base, self._base.base_model_prefix)
         layers = list(self._backbone.layers)
         self.first = max(0, len(layers) - upper)
+        self._heard: list[Tensor] = []
+        if 0 < (count := round(whole * early)) < self.first:
+            layers[count - 1].register_forward_hook(self._hear)
         self._norm = self._backbone.norm
         skip = [Passthrough() for _ in layers]
         self._upper_layers = nn.ModuleList([*skip[: self.first], *layers[self.first :]])
@@ -157,26 +164,34 @@ class RewardModel:
         self.peft.save_pretrained(str(directory), selected_adapters=[name])
 
     @torch.no_grad()
-    def features(self, texts: Sequence[Text], batch: int = 16) -> list[Features]:
+    def features(self, texts: Sequence[Text], so_far: bool = False, batch: int = 16) -> list[Features]:
+        """`so_far`: to be scored as if replies ended on their way, too."""
         found: list[Features | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
         with self._lower():
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 ids, mask = padded([torch.tensor(texts[row].ids) for row in rows])
+                self._heard.clear()
                 hidden = self._backbone(
                     input_ids=ids.to(device()), attention_mask=mask.to(device()), use_cache=False
                 ).last_hidden_state
-                for row, states in zip(rows, hidden, strict=True):
+                for number, row in enumerate(rows):
                     text = texts[row]
-                    begin = max(0, text.first - CONTEXT)
-                    kept = states[begin : len(text.ids)].to("cpu", copy=True)
-                    found[row] = Features(kept, text.first - begin, text.style)
+                    begin, end = max(0, text.first - CONTEXT), len(text.ids)
+                    reply = [view[number, text.first - 1 : end] for view in (*self._heard, hidden)]
+                    seen = running_mean(reply)[None if so_far else -1 :].to("cpu", copy=True)
+                    kept = hidden[number, begin:end].to("cpu", copy=True)
+                    found[row] = Features(kept, text.first - begin, text.style, seen)
+        self._heard.clear()
         return cast(list[Features], found)
 
     def score(self, features: Sequence[Features], name: str) -> Tensor:
         """r(x, y) by one member for each text's features: (n,), float32, on the CPU."""
-        return self.whole(self.score_so_far(features, name), features, name)
+        if not features:
+            return torch.empty(0)
+        adapted = torch.stack([each[-1] for each in self._adapted(features, name)])
+        return adapted + self.frozen_rewards(features, name)
 
     def whole(self, so_far: Sequence[Tensor], features: Sequence[Features], name: str) -> Tensor:
         """`score` from what `score_so_far` found."""
@@ -185,10 +200,17 @@ class RewardModel:
         style = self.style_rewards([row.style for row in features], name)
         return torch.stack([each[-1] for each in so_far]) + style
 
-    @torch.no_grad()
-    def score_so_far(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
+    def score_so_far(self, features: Sequence[Features], name: str) -> list[Tensor]:
         """What one member makes of each reply, but not of its looks, as if it ended before its first token,
-        its second, …, and whole: (tokens + 1,) a text, float32, on the CPU."""
+        its second, …, and whole: (tokens + 1,) a text, float32, on the CPU. The features have to be `so_far`
+        too."""
+        adapted = self._adapted(features, name)
+        assert all(len(its) == len(row.seen) for its, row in zip(adapted, features, strict=True))
+        return [its + self._read(row, name) for its, row in zip(adapted, features, strict=True)]
+
+    @torch.no_grad()
+    def _adapted(self, features: Sequence[Features], name: str, batch: int = 32) -> list[Tensor]:
+        """What the adapter says in it."""
         assert self.peft is not None, "add or load a member first"
         self.peft.eval()
         self.activate(name, trainable=False)
@@ -198,24 +220,20 @@ class RewardModel:
             rows = order[start : start + batch]
             rewards = forward(self.peft, collate([features[row] for row in rows]), so_far=True).cpu()
             for row, its in zip(rows, rewards, strict=True):
-                adapted = its[features[row].first - 1 : len(features[row].states)]
-                found[row] = adapted + self._seen(features[row], name)
+                found[row] = its[features[row].first - 1 : len(features[row].states)]
         return found
 
     def frozen_rewards(self, features: Sequence[Features], name: str) -> Tensor:
         """The part of r(x, y) that no adapter has a say in, (n,), float32: how replies look, and what the
         frozen layers see in them."""
-        seen = [self._seen(row, name)[-1:] for row in features]
-        return self.style_rewards([row.style for row in features], name) + torch.cat([torch.empty(0), *seen])
+        read = [self._read(row, name)[-1:] for row in features]
+        return self.style_rewards([row.style for row in features], name) + torch.cat([torch.empty(0), *read])
 
-    def _seen(self, features: Features, name: str) -> Tensor:
-        """What a member's head reads out of the frozen states of a reply up to before its first token, its
-        second, …, and of the whole: (tokens + 1,), float32."""
-        normed = normed_reply(features)
+    def _read(self, features: Features, name: str) -> Tensor:
+        """What a member's head reads out of what is `seen` of a reply and, if it is, of its beginnings."""
         if name not in self.heads or not self.heads[name].states:
-            return torch.zeros(len(normed))
-        read_out = normed @ torch.tensor(self.heads[name].states)
-        return read_out.cumsum(0) / torch.arange(1, len(normed) + 1)
+            return torch.zeros(len(features.seen))
+        return features.seen @ torch.tensor(self.heads[name].states)
 
     def style_rewards(self, rows: Sequence[Sequence[float]], name: str) -> Tensor:
         """The part of r(x, y) that is how replies look, from their style features: (n,), float32; zeros
@@ -223,6 +241,9 @@ class RewardModel:
         if name not in self.heads:
             return torch.zeros(len(rows))
         return torch.from_numpy(self.heads[name](rows)).float()
+
+    def _hear(self, _layer: nn.Module, _given: Any, states: Tensor) -> None:
+        self._heard.append(states)
 
     @contextmanager
     def _lower(self) -> Iterator[None]:
@@ -233,16 +254,21 @@ class RewardModel:
             self._backbone.layers, self._backbone.norm = self._upper_layers, self._norm
 
 
-def normed_reply(features: Features) -> Tensor:
-    """The frozen states from the token before the reply on, (tokens + 1, hidden), float32, each with a mean
-    square of 1."""
-    states = features.states[features.first - 1 :].float()
-    return states / states.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+def running_mean(views: Sequence[Tensor]) -> Tensor:
+    """The mean states of a reply up to before its first token, its second, …, and of the whole, (tokens + 1,
+    views·hidden), float32, from its states by each of some layers, (tokens + 1, hidden), each brought to a
+    mean square of 1."""
+    normed = [
+        states / states.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+        for states in (view.float() for view in views)
+    ]
+    total = torch.cat(normed, -1).cumsum(0)
+    return total / torch.arange(1, len(total) + 1, device=total.device)[:, None]
 
 
 def mean_states(features: Sequence[Features]) -> Tensor:
-    """The mean of `normed_reply`, (n, hidden): what a head reads of a whole reply."""
-    return torch.stack([normed_reply(row).mean(0) for row in features])
+    """What a head reads of a whole reply, (n, d)."""
+    return torch.stack([row.seen[-1] for row in features])
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], so_far: bool = False) -> Tensor:
@@ -274,7 +300,8 @@ def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(rows), batch_first=True), pad_sequence(ones, batch_first=True)
 
 
-def _load_base(base_model: str, depth: float) -> Any:
+def _load_base(base_model: str, depth: float) -> tuple[Any, int]:
+    """Its lower part, and how many layers the whole has."""
     layers = AutoConfig.from_pretrained(base_model).num_hidden_layers
     model: Any = AutoModelForSequenceClassification.from_pretrained(
         base_model, num_labels=1, dtype=precision(), num_hidden_layers=max(1, round(layers * depth))
@@ -284,7 +311,7 @@ def _load_base(base_model: str, depth: float) -> Any:
     nn.init.normal_(model.score.weight, std=0.002)
     getattr(model, model.base_model_prefix).norm.weight.data.fill_(1.0)  # it was learned for the last layer
     model.forward = types.MethodType(_mean_read_out, model)
-    return model.to(device()).requires_grad_(False)
+    return model.to(device()).requires_grad_(False), layers
 
 
 def _mean_read_out(

@@ -25,6 +25,7 @@ class Shape:
     upper: int
     max_prompt: int
     max_reply: int
+    early: float = 0.0  # of a version from before heads read an early layer too
 
     def write(self, directory: Path) -> None:
         (directory / SHAPE).write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -48,7 +49,7 @@ def score_so_far(
 ) -> tuple[Tensor, list[Tensor]]:
     """`score_samples`, and what the adapters' mean makes of each sample as if it ended before its first
     token, its second, …, and whole: (tokens + 1,) each."""
-    scored = _Scored(base_model, reward, names, samples)
+    scored = _Scored(base_model, reward, names, samples, so_far=True)
     styles = [looks(scored.texts.tokenizer.decode, sample.token_ids) for sample in samples]
     columns, on_the_way = [], [torch.zeros(len(rows)) for rows in styles]
     for name in scored.loaded():
@@ -68,17 +69,23 @@ class _Scored:
     """Samples as a reward version reads them."""
 
     def __init__(
-        self, base_model: str, reward: Path, names: Sequence[str] | None, samples: Sequence[Sample]
+        self,
+        base_model: str,
+        reward: Path,
+        names: Sequence[str] | None,
+        samples: Sequence[Sample],
+        so_far: bool = False,
     ) -> None:
         shape = read_shape(reward)
         self._reward, self._names = reward, shape.members if names is None else names
-        self.model = RewardModel(base_model, shape.depth, shape.upper)
+        self.model = RewardModel(base_model, shape.depth, shape.upper, shape.early)
         self.texts = Texts(base_model, shape.max_prompt, shape.max_reply)
         self.features = self.model.features(
             [
                 self.texts.of_ids(sample.prompt_token_ids, sample.token_ids, sample.finish_reason)
                 for sample in samples
-            ]
+            ],
+            so_far,
         )
 
     def loaded(self) -> Iterator[str]:

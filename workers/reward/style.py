@@ -100,7 +100,7 @@ class Scale:
 @dataclass(frozen=True)
 class Head:
     """w·φ(y) + v·h(x, y): what one member makes of how a reply looks, and of what frozen layers see in it.
-    `states`: v, as many numbers as a state has, or none."""
+    `states`: v, as many numbers as `Features.seen` has, or none."""
 
     scale: Scale
     weights: list[float]
@@ -239,15 +239,23 @@ def _apart(rows: Matrix, std: Matrix, usual: Matrix) -> Matrix:
 
 
 def best_spread(
-    told: Told, conversations: Sequence[str], seed: int, spreads: Sequence[float] = SPREADS, count: int = 5
+    seen: Sequence[tuple[Told, Sequence[str]]],
+    seed: int,
+    spreads: Sequence[float] = SPREADS,
+    count: int = 5,
 ) -> float:
-    """The spread whose fits predict the labels best that they did not see; the smallest of equals.
+    """The spread whose fits predict the labels best that they did not see, of all that is `seen`: labels, and
+    the conversations that they are of; the smallest of equals.
 
     Unseen are whole conversations: what several raters say of one reply is not news. Where raters do not care
     how a reply looks, it is the smallest: whatever such few labels say of it then only stands in the way.
     """
-    losses = unseen([(told, spread) for spread in spreads], conversations, seed, count)
-    return spreads[0] if losses is None else spreads[int(np.argmin(losses))]
+    found = [
+        unseen([(told, spread) for spread in spreads], conversations, seed, count)
+        for told, conversations in seen
+    ]
+    losses = [loss for loss in found if loss is not None]
+    return spreads[int(np.argmin(np.sum(losses, 0)))] if losses else spreads[0]
 
 
 def credences(choices: Sequence[Told], conversations: Sequence[str], seed: int, count: int = 5) -> Matrix:

@@ -65,7 +65,12 @@ def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) ->
 
 
 def fit_head(
-    labels: Sequence[Label], features: LabelFeatures, scale: Scale, training: Training, one_of_many: bool
+    labels: Sequence[Label],
+    features: LabelFeatures,
+    scale: Scale,
+    training: Training,
+    one_of_many: bool,
+    others: tuple[Sequence[Label], LabelFeatures] | None = None,
 ) -> Head:
     """What raters make of how replies look, and of what the frozen layers see in them, fitted to `labels`:
     how they look with the spread that predicts best, and beside it the states, with several spreads that are
@@ -74,28 +79,47 @@ def fit_head(
 
     For `one_of_many` members each label is weighted at random too (the Bayesian bootstrap, Rubin 1981), by
     `training.seed`, so that their spread tells how sure they are. It costs a single fit half of its labels.
+    `others`: labels that have a say in how wide looks spread, and in nothing else.
     """
+    own = _Seen(labels, features, scale, training.smoothing)
+    seen = [(own.told, own.conversations)]
+    if others is not None:
+        told = looks_of(*others, scale, training.smoothing)
+        seen.append((told, [label.conversation for label in others[0]]))
+    spread = style.best_spread(seen, training.seed)
+    ways = own.ways(spread)
+    believed = style.credences(ways, own.conversations, training.seed)
     chance = np.ones(len(labels))
     if one_of_many:
         chance = np.random.default_rng(training.seed).exponential(size=len(labels))
-    told = looks_of(labels, features, scale, training.smoothing)
-    conversations = [label.conversation for label in labels]
-    spread = style.best_spread(told, conversations, training.seed)
-    rows = mean_states(flat(features)).double().numpy()
-    states = style.States.of(rows)
-    a, b = _sides(states(rows), told.pair)
-    choices = [
-        replace(told, a=np.hstack([spread * told.a, wide * a]), b=np.hstack([spread * told.b, wide * b]))
-        for wide in STATE_SPREADS
-    ]
-    weights = np.zeros(choices[0].a.shape[1])
-    believed = style.credences(choices, conversations, training.seed)
-    count = told.a.shape[1]
-    for share, wide, choice in zip(believed, STATE_SPREADS, choices, strict=True):
+    count = own.told.a.shape[1]
+    weights = np.zeros(ways[0].a.shape[1])
+    for share, wide, way in zip(believed, STATE_SPREADS, ways, strict=True):
         if share > NEXT_TO_NOTHING:
-            fitted = style.fit(replace(choice, weight=chance * told.weight), 1.0).weights
+            fitted = style.fit(replace(way, weight=chance * own.told.weight), 1.0).weights
             weights += share * np.hstack([spread * fitted[:count], wide * fitted[count:]])
-    return Head(scale, weights[:count].tolist(), states.read_out(weights[count:]).tolist())
+    return Head(scale, weights[:count].tolist(), own.states.read_out(weights[count:]).tolist())
+
+
+class _Seen:
+    """Labels as the numbers that a head is fitted to: `told` of how the replies look, and their `states`."""
+
+    def __init__(
+        self, labels: Sequence[Label], features: LabelFeatures, scale: Scale, smoothing: float
+    ) -> None:
+        self.told = looks_of(labels, features, scale, smoothing)
+        self.conversations = [label.conversation for label in labels]
+        rows = mean_states(flat(features)).double().numpy()
+        self.states = style.States.of(rows)
+        self._a, self._b = _sides(self.states(rows), self.told.pair)
+
+    def ways(self, spread: float) -> list[style.Told]:
+        """Looks with this spread, and the states with each of `STATE_SPREADS`, all in units of theirs."""
+        looks = replace(self.told, a=spread * self.told.a, b=spread * self.told.b)
+        return [
+            replace(looks, a=np.hstack([looks.a, wide * self._a]), b=np.hstack([looks.b, wide * self._b]))
+            for wide in STATE_SPREADS
+        ]
 
 
 def looks_of(labels: Sequence[Label], features: LabelFeatures, scale: Scale, smoothing: float) -> style.Told:

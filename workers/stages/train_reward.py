@@ -52,7 +52,8 @@ class Config(StageConfig):
     """`extra`: labels by AI, to train on only. `policy`: the version that answers now, on whose replies the
     accuracy is reported too. `members`: as many of those of `init` go on, and what is missing begins afresh
     beside them. `depth`: the share of the base's layers that are used, `upper`: how many of those carry the
-    adapter (both, as `rank`, only where there is no `init`, whose shape holds).
+    adapter, `early`: up to which share heads read beside those below it (all, as `rank`, only where there is
+    no `init`, whose shape holds).
     `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
     weights hold for what is trained on. `confidence`: of the paired test. The others
     are those of workers.reward.trainer.Training.
@@ -67,8 +68,9 @@ class Config(StageConfig):
     members: int = 2
     judge: bool = True
     rank: int = 8
-    depth: float = 0.27
+    depth: float = 0.5
     upper: int = 1
+    early: float = 0.13
     learning_rate: float = 3e-3
     epochs: float = 3.0
     min_steps: int = 48
@@ -207,7 +209,7 @@ def set_up(config: Config, stage: Stage, labels: list[Label]) -> Bench:
     shape = shape_of(config) if live is None else replace(live, members=member_names(config.members))
     warm = () if live is None else with_judge(config, live.members)
     texts = Texts(config.base_model, shape.max_prompt, shape.max_reply)
-    model = RewardModel(config.base_model, shape.depth, shape.upper)
+    model = RewardModel(config.base_model, shape.depth, shape.upper, shape.early)
     names = with_judge(config, shape.members)
     stage.progress(0, len(names) + 1, f"reading {len(labels)} labels")
     features = label_features(model, texts, labels)
@@ -216,7 +218,12 @@ def set_up(config: Config, stage: Stage, labels: list[Label]) -> Bench:
 
 def shape_of(config: Config) -> Shape:
     return Shape(
-        member_names(config.members), config.depth, config.upper, config.max_prompt, config.max_reply
+        member_names(config.members),
+        config.depth,
+        config.upper,
+        config.max_prompt,
+        config.max_reply,
+        config.early,
     )
 
 
@@ -277,7 +284,9 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     given = config.model_dump(include={field.name for field in fields(Training)} - {"seed"})
     training = Training(**given, seed=config.seed + number)
     one_of_many = name != JUDGE and len(bench.shape.members) > 1
-    bench.model.heads[name] = fit_head(labels, features, style_scale(bench), training, one_of_many)
+    bench.model.heads[name] = fit_head(
+        labels, features, style_scale(bench), training, one_of_many, others_for(name, bench)
+    )
     trained = reward_trainer.fit(
         bench.model,
         labels,
@@ -291,6 +300,20 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     return trained
 
 
+def others_for(name: str, bench: Bench) -> tuple[list[Label], LabelFeatures] | None:
+    """Whose labels have a say in how far a head is to be believed: those of the members for the judge, which
+    has few of its own. That says nothing of what it should like."""
+    rows = members_rows(bench) if name == JUDGE else []
+    if not rows:
+        return None
+    return of_unit_weight([bench.labels[row] for row in rows]), [bench.features[row] for row in rows]
+
+
+def members_rows(bench: Bench) -> list[int]:
+    """People's labels that the members learn from, and no judge."""
+    return [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
+
+
 def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
     """Believe the new judge's adapter as far as the members' labels bear it out, none of which a judge has
     learnt. That says how far it counts, and not which way it points, so it still judges by its own labels.
@@ -298,7 +321,7 @@ def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
     What it adds to all thumbed replies alike goes into what a thumb up takes: that is not the adapter's to
     lose.
     """
-    rows = [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
+    rows = members_rows(bench)
     labels, replies = [bench.labels[row] for row in rows], flat([bench.features[row] for row in rows])
     frozen = bench.model.frozen_rewards(replies, JUDGE).double().numpy()
     added = bench.model.score(replies, JUDGE).double().numpy() - frozen

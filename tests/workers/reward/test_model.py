@@ -46,17 +46,34 @@ def read_by(width: int) -> Head:
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_reply_is_worth_on_its_way_what_it_would_be_worth_if_it_ended_there(tiny_model, reads):
     torch.manual_seed(0)
-    model = RewardModel(tiny_model, 1.0, 2)
+    model = RewardModel(tiny_model, 1.0, 2, early=0.25)
     model.add("m", 4)
     if reads:
-        model.heads["m"] = read_by(model.features([Text([1, 5], 1)])[0].states.shape[1])
+        model.heads["m"] = read_by(model.features([Text([1, 5], 1)])[0].seen.shape[1])
     whole = [1, 5, 6, 7, 8, 9, 10]
     texts = [Text(whole[:end], 3) for end in range(3, len(whole) + 1)]
     alone = model.score(model.features(texts), "m")
-    together = model.score_so_far(model.features([texts[-1], Text([1, 4, 6, 2], 3)]), "m")
+    features = model.features([texts[-1], Text([1, 4, 6, 2], 3)], so_far=True)
+    together = model.score_so_far(features, "m")
     torch.testing.assert_close(together[0], alone, rtol=0.02, atol=0.005)
     assert len(set(together[0].tolist())) > 1
     assert len(together[1]) == 2
+    torch.testing.assert_close(model.whole(together, features, "m"), model.score(features, "m"))
+
+
+def test_heads_read_an_early_layer_beside_the_last_one_below_the_adapters(tiny_model):
+    text, states = Text([1, 5, 6, 7, 8], 3), {}
+    for number in (1, 3):  # the frozen layers are all that a model of one layer more has below its adapter
+        model = RewardModel(tiny_model, (number + 1) / 4, 1)
+        states[number] = model.features([text])[0].states[2:]
+    (both,) = RewardModel(tiny_model, 1.0, 1, early=0.25).features([text])
+    normed = [
+        view / view.square().mean(-1, keepdim=True).sqrt()
+        for view in map(torch.Tensor.float, states.values())
+    ]
+    torch.testing.assert_close(both.seen, torch.cat([view.mean(0, keepdim=True) for view in normed], 1))
+    (last,) = RewardModel(tiny_model, 1.0, 1, early=0.75).features([text])
+    assert last.seen.shape[1] == 64, "the last one below the adapters is not read twice"
 
 
 def test_what_a_head_reads_of_frozen_states_adds_to_what_the_adapter_says(tiny_model):
@@ -65,7 +82,7 @@ def test_what_a_head_reads_of_frozen_states_adds_to_what_the_adapter_says(tiny_m
     model.add("m", 4)
     features = model.features([Text([1, 5, 6, 7, 8], 3), Text([1, 5, 6, 9, 10, 11, 12, 2], 3)])
     adapted = model.score(features, "m")
-    model.heads["m"] = head = read_by(features[0].states.shape[1])
+    model.heads["m"] = head = read_by(features[0].seen.shape[1])
     read = mean_states(features) @ torch.tensor(head.states)
     torch.testing.assert_close(model.frozen_rewards(features, "m"), read)
     torch.testing.assert_close(model.score(features, "m"), adapted + read)

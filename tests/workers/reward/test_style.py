@@ -79,7 +79,7 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
     sizes, phi = looks(400)
     gold = -np.abs(np.log(sizes / 24))
     given = told(gold, phi)
-    spread = best_spread(given, alone(given), 0)
+    spread = best_spread([(given, alone(given))], 0)
     found = phi @ fit(given, spread).weights
     right = (found[:200] > found[200:]) == (gold[:200] > gold[200:])
     assert spread > min(SPREADS)
@@ -89,7 +89,7 @@ def test_a_liking_for_a_middle_length_is_found_from_pairs_and_thumbs():
 def test_raters_who_do_not_care_how_a_reply_looks_leave_next_to_nothing():
     _, phi = looks(400)
     given = told(np.random.default_rng(5).normal(size=400), phi)
-    spread = best_spread(given, alone(given), 0)
+    spread = best_spread([(given, alone(given))], 0)
     assert spread <= sorted(SPREADS)[1]
     assert np.abs(phi @ fit(given, spread).weights).max() < 0.5
 
@@ -100,15 +100,15 @@ def test_what_several_say_of_one_reply_is_not_news():
     phi = np.repeat(np.random.default_rng(1).normal(size=(40, 20)), 10, 0)
     target = np.repeat(np.random.default_rng(2).integers(0, 2, 40).astype(float), 10)
     given = labelled(phi, 0 * phi, target, np.ones(400), np.zeros(400))
-    assert best_spread(given, alone(given), 0) == max(SPREADS), "to know them by heart is best"
-    assert best_spread(given, [f"on reply {number // 10}" for number in range(400)], 0) == min(SPREADS)
+    assert best_spread([(given, alone(given))], 0) == max(SPREADS), "to know them by heart is best"
+    assert best_spread([(given, [f"on reply {number // 10}" for number in range(400)])], 0) == min(SPREADS)
 
 
 def test_a_label_without_weight_says_nothing_and_few_labels_little():
     phi = np.array([[1.0], [1.0], [-1.0]])
     given = labelled(phi, 0 * phi, np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 1.0]), np.ones(3))
     assert fit(given, 10.0).weights[0] > 1
-    assert best_spread(given, alone(given), 0) == SPREADS[0]
+    assert best_spread([(given, alone(given))], 0) == SPREADS[0]
 
 
 def test_a_lenient_raters_approval_is_no_liking_for_what_she_was_shown():
@@ -166,6 +166,14 @@ def test_ways_of_seeing_labels_are_believed_as_far_as_they_predict():
     assert min(found[1:]) > 0.2, "what is as good is believed as much"
     few = liked.only(np.arange(200) < 3)
     assert credences([few, few], alone(few), 0).tolist() == [1, 0]
+
+
+def test_others_labels_have_a_say_in_how_wide_looks_spread():
+    sizes, phi = looks(400)
+    liked = told(-np.abs(np.log(sizes / 24)), phi)
+    own, others = (liked.only(np.arange(200) < 3), alone(liked)[:3]), (liked, alone(liked))
+    assert best_spread([own], 0) == SPREADS[0], "too few to tell"
+    assert best_spread([own, others], 0) == best_spread([others], 0) > SPREADS[0]
 
 
 def test_what_is_read_out_of_states_is_what_was_fitted_to_them_scaled():

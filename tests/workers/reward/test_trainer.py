@@ -8,7 +8,7 @@ from tests.workers.test_train_reward import labels
 from workers import objectives
 from workers.labels import Label
 from workers.policy.model import trainable_hash
-from workers.reward.model import Features, RewardModel, Texts, mean_states
+from workers.reward.model import Features, RewardModel, Texts, mean_states, running_mean
 from workers.reward.style import NAMES, Scale, Told, best_spread
 from workers.reward.style import fit as fit_style
 from workers.reward.thumb_scale import ThumbScale
@@ -133,15 +133,12 @@ def test_a_taste_that_no_looks_show_is_read_from_the_states(taste):
     """Of 8 numbers the third is what raters like, or none is."""
     dice = torch.Generator().manual_seed(1)
     told = labels(200, seed=1)
-    features = [
-        tuple(
-            Features(
-                torch.randn(4, 8, generator=dice) + torch.randn(8, generator=dice), 2, [0.0] * len(NAMES)
-            )
-            for _ in range(2 if label.kind == "comparison" else 1)
-        )
-        for label in told
-    ]
+
+    def reply() -> Features:
+        states = torch.randn(4, 8, generator=dice) + torch.randn(8, generator=dice)
+        return Features(states, 2, [0.0] * len(NAMES), running_mean([states[1:]])[-1:])
+
+    features = [tuple(reply() for _ in range(2 if label.kind == "comparison" else 1)) for label in told]
     liked = [[float(mean_states([reply])[0, 2]) for reply in pair] for pair in features]
     if taste:
         told = [
@@ -208,7 +205,7 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
         rater=np.unique([label.rater for label in told], return_inverse=True)[1],
         raters=len({label.rater for label in told}),
     )
-    spread = best_spread(alike, [label.conversation for label in told], TRAINING.seed)
+    spread = best_spread([(alike, [label.conversation for label in told])], TRAINING.seed)
     expected = spread * fit_style(replace(alike, a=spread * alike.a, b=spread * alike.b), 1.0).weights
     judge, *members = (
         fit_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights
