@@ -218,6 +218,27 @@ def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_ke
     assert again["previous"]["log_loss"] == pytest.approx(first["holdout"]["log_loss"], abs=1e-4)
 
 
+def test_what_ai_compares_takes_no_say_from_the_thumbs(train, tmp_path, monkeypatch):
+    rows = [row for row in labels(96, seed=7) if row.kind == "comparison"]
+    write_labels(tmp_path / "ai.parquet", [replace(row, source="ai", weight=0.5) for row in rows])
+    learnt, fit = [], train_reward.reward_trainer.fit
+    monkeypatch.setattr(
+        train_reward.reward_trainer, "fit", lambda *given: learnt.append(given[1]) or fit(*given)
+    )
+    people = labels(48, seed=1)
+    metrics, _ = train("r", people, labels(8, seed=2), extra=tmp_path / "ai.parquet", epochs=1)
+    assert metrics["ai_labels"] == len(rows)
+    for given in learnt:
+        by_people = [row for row in given if row.source != "ai"]
+        assert len(by_people) < len(given)
+        number = sum(row.kind == "thumb" for row in by_people)
+        thumbs, pairs = (
+            sum(row.weight for row in given if row.kind == kind) for kind in ("thumb", "comparison")
+        )
+        assert thumbs / pairs == pytest.approx(number / (len(by_people) - number))
+        assert sum(row.weight for row in given) == pytest.approx(len(given))
+
+
 def test_no_label_is_an_error(train):
     with pytest.raises(StageError, match="no label"):
         train("none", [], [])

@@ -4,7 +4,8 @@ torch, no I/O.
 1. One vote: of one rater's labels on the same reply, or the same two, the newest (`one_vote`).
 2. A burst counts once: one rater's same verdict on nearly the same replies within an hour weighs as much as
    one label in all (`burst_shares`). The same from several raters is agreement, not a burst.
-3. The kinds are balanced: many thumbs do not drown few comparisons (`balanced`).
+3. The kinds are balanced: many thumbs do not drown few comparisons (`balanced`), nor do AI's comparisons,
+   which come later, drown the thumbs (`beside_ai`).
 4. No rater carries more than a share of the whole (`capped`). It comes last, so that it holds for what is
    learnt from.
 
@@ -176,6 +177,21 @@ def balanced(weights: Floats, comparison: Sequence[bool], share: float) -> Float
     factor = (pairs + thumbs) / (odds * pairs + thumbs)
     scaled: Floats = np.where(pair, odds * factor, factor) * weights
     return scaled
+
+
+def beside_ai(labels: Sequence[Label]) -> list[Label]:
+    """Labels of people, balanced, with those by AI among them: thumbs count more by as much as AI's
+    comparisons add to people's, at most `LEVERAGE` times, so that the balance of the kinds is what it was and
+    an AI's comparison goes on weighing less than a person's. Where people compared nothing, nothing changes.
+    """
+    pairs = [label for label in labels if label.kind == "comparison"]
+    people = sum(label.weight for label in pairs if label.source != "ai")
+    if people <= 0:
+        return list(labels)
+    factor = min(sum(label.weight for label in pairs) / people, LEVERAGE)
+    return [
+        replace(label, weight=factor * label.weight) if label.kind == "thumb" else label for label in labels
+    ]
 
 
 def capped(weights: Floats, raters: Sequence[str], cap: float) -> tuple[Floats, float]:

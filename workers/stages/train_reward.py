@@ -43,6 +43,7 @@ from workers.reward.style import Scale, mean_head, read_style, write_styles
 from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
 from workers.reward.trainer import LabelFeatures, Training, fit_head, flat, label_features
 from workers.reward.warm import WARM
+from workers.reward.weights import beside_ai
 from workers.stage import Stage, StageConfig, StageError, run, write_json
 
 RELIABILITY = "plots/reliability.json"  # in the reward directory
@@ -278,7 +279,7 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     bench.model.activate(name)
     rows = rows_of(name, bench.labels, config.judge)
     labels, features = (
-        of_unit_weight([bench.labels[row] for row in rows]),
+        of_unit_weight(beside_ai([bench.labels[row] for row in rows])),
         [bench.features[row] for row in rows],
     )
     given = config.model_dump(include={field.name for field in fields(Training)} - {"seed"})

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from workers.reward.weights import (
     LEVERAGE,
     RISE,
     balanced,
+    beside_ai,
     burst_shares,
     capped,
     drawn,
@@ -212,3 +214,28 @@ def test_a_loud_rater_does_not_crowd_the_others_out_of_what_is_drawn():
     assert drawn(labels, 50, 1) == found != drawn(labels, 50, 2)
     assert drawn(labels, 1000, 1) == labels
     assert drawn(labels, 0, 1) == []
+
+
+def by_ai(weight: float) -> Label:
+    return replace(pair("judge", text(), text()), source="ai", weight=weight)
+
+
+def test_comparisons_by_ai_leave_the_kinds_balanced_and_weigh_less_than_peoples():
+    people, _ = weigh(
+        [*(thumb(f"t{n}") for n in range(30)), *(pair(f"p{n}", text(), text()) for n in range(10))], 1.0, 0.5
+    )
+    found = beside_ai([*people, *(by_ai(0.5) for _ in range(20))])
+    pairs = [label.weight for label in found if label.kind == "comparison"]
+    thumbs = [label.weight for label in found if label.kind == "thumb"]
+    assert sum(thumbs) == pytest.approx(sum(pairs))
+    assert [label.weight for label in found if label.source == "ai"] == [0.5] * 20
+    assert min(pairs) == 0.5 < min(weight for weight in pairs if weight != 0.5)
+    assert beside_ai(people) == people, "without any nothing changes"
+
+
+def test_beside_many_by_ai_few_comparisons_of_people_lend_thumbs_no_more_than_they_can_bear():
+    people = [thumb("ann"), pair("bob", text(), text())]
+    found = beside_ai([*people, *(by_ai(0.5) for _ in range(100))])
+    assert found[0].weight == LEVERAGE
+    thumbs = [thumb("ann"), by_ai(0.5)]
+    assert beside_ai(thumbs) == thumbs, "people compared nothing"
