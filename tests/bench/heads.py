@@ -4,10 +4,9 @@
                                 [--layers 7 4+14]
 
 Labels and replies are those of `tests.bench.rewards`. What each layer makes of them is read once and kept in
-OUT. Heads are fitted as the service fits them, but no adapters are trained, and members are one that weighs
-all labels alike, so that a draw takes seconds. `4+14` reads what comes out of the fourth and of the
-fourteenth layer, 0 the embeddings. Shown is Pearson's r of reward and gold among eight replies to each of 84
-other prompts, mean ± standard error over seeds, of
+OUT. Heads are fitted as the service fits them, but no adapters are trained, so that a draw takes seconds.
+`4+14` reads what comes out of the fourth and of the fourteenth layer, 0 the embeddings. Shown is Pearson's r
+of reward and gold among eight replies to each of 84 other prompts, mean ± standard error over seeds, of
 
     members      by the members' labels
     alone        a judge by its own
@@ -34,7 +33,7 @@ from workers.datasets import by_learner
 from workers.labels import Label, Sample
 from workers.reward.model import Features, padded, running_mean
 from workers.reward.style import Head, Scale, features
-from workers.reward.trainer import LabelFeatures, Training, fit_head, flat
+from workers.reward.trainer import LabelFeatures, Training, fit_heads, flat
 from workers.stages.train_reward import of_unit_weight
 
 BATCH = 16
@@ -111,7 +110,7 @@ def correlations(
         labels: Sequence[Label], seen: LabelFeatures, others: tuple[list[Label], LabelFeatures] | None
     ) -> float:
         scale = Scale.of([reply.style for reply in flat(seen)])
-        head = fit_head(labels, seen, scale, TRAINING, False, others)
+        (head,) = fit_heads(labels, seen, scale, TRAINING, others=others)
         return measured(rewards(head, [looks[row] for row in held]))[1]
 
     return r(members, theirs, None), r(judges, his, None), r(judges, his, (members, theirs))

@@ -124,17 +124,18 @@ def asked(job: Path) -> Found:
         bench = Bench(
             config, Stage(Path(folder)), shape, [*shape.members, JUDGE], texts, model, labels, features
         )
-        _, scale = train_reward.train_adapter(bench, JUDGE, len(shape.members))
+        head = train_reward.fitted_heads(bench)[JUDGE]
+        _, scale = train_reward.train_adapter(bench, JUDGE, len(shape.members), head)
         rows = read_json(evaluated / "replies.json")
         looks = model.features([texts.of_reply(*_reply(row, texts, asked_for)) for row in rows])
-        head = model.frozen_rewards(looks, JUDGE).double().numpy()
-        added = model.score(looks, JUDGE).double().numpy() - head
+        said = model.frozen_rewards(looks, JUDGE).double().numpy()
+        added = model.score(looks, JUDGE).double().numpy() - said
         share, _ = train_reward.shrink_judge(bench, scale)
     home = job.parent.parent
     score = scorer(home.name.partition("-")[0])
     gold = np.array([score(row["reply"]) for row in rows])
     replies = Replies([content_hash(row["messages"]) for row in rows], gold)
-    opinions = [replies.opinion(head + part * added) for part in (0.0, 1.0, share)]
+    opinions = [replies.opinion(said + part * added) for part in (0.0, 1.0, share)]
     own = len(train_reward.rows_of(JUDGE, labels, True))
     return Found(f"{home.name} {job.name[-6:]}", own, fmean(replies.wins(gold)), share, *opinions)
 

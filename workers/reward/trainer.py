@@ -64,22 +64,23 @@ def label_features(model: RewardModel, texts: Texts, labels: Sequence[Label]) ->
     return [tuple(next(flat) for _ in range(count)) for count in counts]
 
 
-def fit_head(
+def fit_heads(
     labels: Sequence[Label],
     features: LabelFeatures,
     scale: Scale,
     training: Training,
-    one_of_many: bool,
+    members: int = 1,
     others: tuple[Sequence[Label], LabelFeatures] | None = None,
-) -> Head:
-    """What raters make of how replies look, and of what the frozen layers see in them, fitted to `labels`:
-    how they look with the spread that predicts best, and beside it the states, with several spreads that are
-    believed as far as they predict. All are convex fits, which make more of a hundred labels than gradient
-    steps do.
+) -> list[Head]:
+    """What raters make of how replies look, and of what the frozen layers see in them, fitted to `labels`,
+    for each of some members: how they look with the spread that predicts best, and beside it the states, with
+    several spreads that are believed as far as they predict. All are convex fits, which make more of a
+    hundred labels than gradient steps do.
 
-    For `one_of_many` members each label is weighted at random too (the Bayesian bootstrap, Rubin 1981), by
-    `training.seed`, so that their spread tells how sure they are. It costs a single fit half of its labels.
-    `others`: labels that have a say in how wide looks spread, and in nothing else.
+    Of several members each weighs the labels at random (the Bayesian bootstrap, Rubin 1981), by
+    `training.seed` and its number, so that their spread tells how sure they are. Such a fit is worth half of
+    its labels, and the mean of few hardly more, so all are moved alike until their mean is the fit to the
+    labels as they weigh. `others`: labels that have a say in how wide looks spread, and in nothing else.
     """
     own = _Seen(labels, features, scale, training.smoothing)
     seen = [(own.told, own.conversations)]
@@ -89,16 +90,27 @@ def fit_head(
     spread = style.best_spread(seen, training.seed)
     ways = own.ways(spread)
     believed = style.credences(ways, own.conversations, training.seed)
-    chance = np.ones(len(labels))
-    if one_of_many:
-        chance = np.random.default_rng(training.seed).exponential(size=len(labels))
     count = own.told.a.shape[1]
-    weights = np.zeros(ways[0].a.shape[1])
-    for share, wide, way in zip(believed, STATE_SPREADS, ways, strict=True):
-        if share > NEXT_TO_NOTHING:
-            fitted = style.fit(replace(way, weight=chance * own.told.weight), 1.0).weights
-            weights += share * np.hstack([spread * fitted[:count], wide * fitted[count:]])
-    return Head(scale, weights[:count].tolist(), own.states.read_out(weights[count:]).tolist())
+
+    def fitted(chance: style.Matrix) -> style.Matrix:
+        """Weights of looks and of states, for labels that count so many times what they weigh."""
+        weights = np.zeros(ways[0].a.shape[1])
+        for share, wide, way in zip(believed, STATE_SPREADS, ways, strict=True):
+            if share > NEXT_TO_NOTHING:
+                found = style.fit(replace(way, weight=chance * own.told.weight), 1.0).weights
+                weights += share * np.hstack([spread * found[:count], wide * found[count:]])
+        return weights
+
+    whole = fitted(np.ones(len(labels)))
+    drawn = [whole]
+    if members > 1:
+        seeds = range(training.seed, training.seed + members)
+        drawn = [fitted(np.random.default_rng(seed).exponential(size=len(labels))) for seed in seeds]
+    moved = whole - np.mean(drawn, 0)
+    return [
+        Head(scale, weights[:count].tolist(), own.states.read_out(weights[count:]).tolist())
+        for weights in (one + moved for one in drawn)
+    ]
 
 
 class _Seen:

@@ -39,9 +39,9 @@ from workers.reward.model import JUDGE, RewardModel, Texts, member_names
 from workers.reward.report import Floats, Version
 from workers.reward.scoring import Shape, read_shape
 from workers.reward.shrinkage import believed
-from workers.reward.style import Scale, mean_head, read_style, write_styles
+from workers.reward.style import Head, Scale, mean_head, read_style, write_styles
 from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
-from workers.reward.trainer import LabelFeatures, Training, fit_head, flat, label_features
+from workers.reward.trainer import LabelFeatures, Training, fit_heads, flat, label_features
 from workers.reward.warm import WARM
 from workers.reward.weights import beside_ai
 from workers.stage import Stage, StageConfig, StageError, run, write_json
@@ -159,10 +159,11 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     held = Unseen(holdout, label_features(bench.model, bench.texts, holdout), *judged(bench))
     old = live(bench, held)
     read = time.monotonic()
+    heads = fitted_heads(bench)
     losses, thumbs = {}, {}
     for number, name in enumerate(bench.names):
         stage.progress(number + 1, len(bench.names) + 1, f"training {name} on {len(train)} labels")
-        losses[name], thumbs[name] = train_adapter(bench, name, number)
+        losses[name], thumbs[name] = train_adapter(bench, name, number, heads[name])
     share = None
     if config.judge:
         share, thumbs[JUDGE] = shrink_judge(bench, thumbs[JUDGE])
@@ -268,8 +269,34 @@ def scored(bench: Bench, features: LabelFeatures, names: Sequence[str]) -> dict[
     return {name: bench.model.score(replies, name).double().numpy() for name in names}
 
 
-def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbScale]:
-    """One member, or the judge, saved: the mean loss of the run, and what a thumb up takes."""
+def fitted_heads(bench: Bench) -> dict[str, Head]:
+    """Of each member and the judge, fitted anew."""
+    members = bench.shape.members
+    scale, training = style_scale(bench), training_of(bench)
+    found = fit_heads(*learnt_by(members[0], bench), scale, training, len(members))
+    heads = dict(zip(members, found, strict=True))
+    if bench.config.judge:
+        own, others = learnt_by(JUDGE, bench), beside_the_judge(bench)
+        (heads[JUDGE],) = fit_heads(*own, scale, training, 1, others)
+    return heads
+
+
+def training_of(bench: Bench, number: int = 0) -> Training:
+    """Of the adapter of that number."""
+    given = bench.config.model_dump(include={field.name for field in fields(Training)} - {"seed"})
+    return Training(**given, seed=bench.config.seed + number)
+
+
+def learnt_by(name: str, bench: Bench) -> tuple[list[Label], LabelFeatures]:
+    """What a member, or the judge, learns from, as much as it weighs."""
+    rows = rows_of(name, bench.labels, bench.config.judge)
+    labels = of_unit_weight(beside_ai([bench.labels[row] for row in rows]))
+    return labels, [bench.features[row] for row in rows]
+
+
+def train_adapter(bench: Bench, name: str, number: int, head: Head) -> tuple[float, ThumbScale]:
+    """One member, or the judge, beside its head, saved: the mean loss of the run, and what a thumb up
+    takes."""
     config, start = bench.config, ThumbScale()
     if config.init is not None and name in bench.warm:
         start = read_thumbs(config.init, [name])[name]
@@ -277,23 +304,12 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
         torch.manual_seed(config.seed + number)
         bench.model.add(name, bench.model.rank if bench.warm else config.rank)
     bench.model.activate(name)
-    rows = rows_of(name, bench.labels, config.judge)
-    labels, features = (
-        of_unit_weight(beside_ai([bench.labels[row] for row in rows])),
-        [bench.features[row] for row in rows],
-    )
-    given = config.model_dump(include={field.name for field in fields(Training)} - {"seed"})
-    training = Training(**given, seed=config.seed + number)
-    one_of_many = name != JUDGE and len(bench.shape.members) > 1
-    bench.model.heads[name] = fit_head(
-        labels, features, style_scale(bench), training, one_of_many, others_for(name, bench)
-    )
+    bench.model.heads[name] = head
     trained = reward_trainer.fit(
         bench.model,
-        labels,
-        features,
+        *learnt_by(name, bench),
         start,
-        training,
+        training_of(bench, number),
         bench.stage.path("trainer"),
         bench.texts.tokenizer,
     )
@@ -301,10 +317,10 @@ def train_adapter(bench: Bench, name: str, number: int) -> tuple[float, ThumbSca
     return trained
 
 
-def others_for(name: str, bench: Bench) -> tuple[list[Label], LabelFeatures] | None:
-    """Whose labels have a say in how far a head is to be believed: those of the members for the judge, which
-    has few of its own. That says nothing of what it should like."""
-    rows = members_rows(bench) if name == JUDGE else []
+def beside_the_judge(bench: Bench) -> tuple[list[Label], LabelFeatures] | None:
+    """People's labels that the members learn from, where there are any: the judge has few of its own to tell
+    how wide looks spread. That says nothing of which it should like."""
+    rows = members_rows(bench)
     if not rows:
         return None
     return of_unit_weight([bench.labels[row] for row in rows]), [bench.features[row] for row in rows]

@@ -18,7 +18,7 @@ from workers.reward.trainer import (
     Training,
     batches,
     fit,
-    fit_head,
+    fit_heads,
     label_batch,
     label_features,
     label_losses,
@@ -120,7 +120,7 @@ def test_what_looks_better_by_more_comes_to_look_further_apart():
         rows = choices(margin=margin)
         features = seen(rows)
         scale = Scale.of([reply.style for replies in features for reply in replies])
-        head = fit_head(rows, features, scale, TRAINING, one_of_many=False)
+        (head,) = fit_heads(rows, features, scale, TRAINING)
         first, second = (head([pair[side].style for pair in features]) for side in (0, 1))
         return float(((first - second) * [2 * row.target - 1 for row in rows]).mean())
 
@@ -145,7 +145,7 @@ def test_a_taste_that_no_looks_show_is_read_from_the_states(taste):
             replace(label, target=float(mine[0] > (mine[1] if len(mine) == 2 else 0)))
             for label, mine in zip(told, liked, strict=True)
         ]
-    head = fit_head(told, features, Scale.of([[0.0] * len(NAMES)] * 2), TRAINING, one_of_many=False)
+    (head,) = fit_heads(told, features, Scale.of([[0.0] * len(NAMES)] * 2), TRAINING)
     sizes = np.abs(head.states)
     if taste:
         assert sizes.argmax() == 2
@@ -208,13 +208,13 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
     spread = best_spread([(alike, [label.conversation for label in told])], TRAINING.seed)
     expected = spread * fit_style(replace(alike, a=spread * alike.a, b=spread * alike.b), 1.0).weights
     judge, *members = (
-        fit_head(told, features, scale, replace(TRAINING, seed=seed), one_of_many).weights
-        for one_of_many, seed in ((False, 0), (True, 0), (True, 1))
+        head.weights for count in (1, 3) for head in fit_heads(told, features, scale, TRAINING, count)
     )
     assert judge == pytest.approx(expected)
     for one in members:
         assert one != pytest.approx(judge, rel=0.01)
     assert members[0] != pytest.approx(members[1], rel=0.01)
+    assert np.mean(members, 0) == pytest.approx(judge), "together they make of the labels what can be made"
 
 
 @pytest.mark.parametrize("known", [True, False])
