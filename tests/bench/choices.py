@@ -5,6 +5,8 @@ update from the base for each choice, all on the same replies, measured without 
     python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-…/stage/reward
     python -m tests.bench.choices --report OUT
 
+`dpo` and `kto` learn from the labels that a reward model of `--reward` learnt from, and are left out without.
+
 The base's replies are sampled once and kept in OUT; a choice learns from 256, four to each prompt, if it
 does not say otherwise; their reward is the gold score and noise of `--noise` of its standard deviations, or
 what a reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other
@@ -66,6 +68,7 @@ PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
 BUDGET = 2048
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+ON_LABELS = {"dpo", "kto"}
 # A choice goes as far as its steps do, unless it is `bounded` and taken on as the service has it.
 UNBOUNDED = {"max_kl_step": 9.0, "max_kl_base": 9.0, "max_nll_rise": 9.0, "reach": 0.0}
 
@@ -83,6 +86,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "online_dpo": {"method": "online_dpo", "people": 0},
     "online_dpo, no chosen weight": {"method": "online_dpo", "people": 0, "chosen_weight": 0.0},
     "best_of_n": {"method": "best_of_n"},
+    "dpo": {"method": "dpo"},
+    "kto": {"method": "kto"},
     "grpo, bounded and taken on": {"method": "grpo", "bounded": True},
     "grpo, learning rate 2e-3": {"method": "grpo", "learning_rate": 2e-3},
     "grpo, learning rate 5e-4, 2 epochs": {"method": "grpo", "learning_rate": 5e-4, "epochs": 2},
@@ -200,7 +205,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
             path = out / f"choice-{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
-            if path.exists():
+            on_labels = CHOICES[choice]["method"] in ON_LABELS
+            if path.exists() or (on_labels and args.reward is None):
                 continue
             folder = out / path.stem
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
@@ -223,6 +229,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
                     else scored(settings, [samples[row] for row in rows], args.reward.resolve(), there)
                 )
             config["scores"] = scores[of]
+            if on_labels:
+                config["labels"] = args.reward.resolve().parents[1] / "train.parquet"
             began = time.monotonic()
             metrics = run_program("workers.stages.optimise", folder, config, environment)
             seconds = time.monotonic() - began
