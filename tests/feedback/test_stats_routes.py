@@ -405,6 +405,7 @@ def test_a_look_reads_no_more_of_longer_times():
     assert Window.of(now - HOUR, now).first % HOUR == 0
 
 
+@pytest.mark.slow
 def test_commands_of_a_look_do_not_grow_with_ratings(redis: Redis, gateway: Gateway):
     """Counted by the server: the same at ten times as many ratings."""
     end = time.time() - 60

@@ -135,6 +135,7 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
     assert not config["use_dora"]
 
 
+@pytest.mark.slow
 def test_it_tells_which_step_it_makes(run, scored, monkeypatch):
     told = []
     monkeypatch.setattr(Stage, "progress", lambda _, done, total, words: told.append((done / total, words)))
@@ -275,7 +276,6 @@ def test_the_same_rewards_turned_round_move_it_the_other_way(method, run, scored
     assert kindness(tiny_model, folder / "adapter") < kindness(tiny_model) - 0.5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ON_SAMPLES)
 def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_model):
     dice = random.Random(7)
@@ -286,7 +286,6 @@ def test_random_rewards_move_it_nowhere_in_particular(method, run, scored, tiny_
     assert abs(kindness(tiny_model, folder / "adapter") - base) < 0.5 * moved
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ON_LABELS)
 def test_labels_at_random_move_it_nowhere_in_particular(method, run, scored, rated, tiny_model):
     base = kindness(tiny_model)

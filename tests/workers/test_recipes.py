@@ -143,6 +143,7 @@ def test_a_candidate_that_the_gate_rejects_is_a_decision_too(cycle):
     assert cycle.moved()
 
 
+@pytest.mark.slow
 def test_what_the_gate_could_not_decide_on_the_next_job_goes_on_from(begun, jobs, registry):
     first = begun(Kind.cycle)
     with pytest.raises(StageFailed, match="snapshot"):
