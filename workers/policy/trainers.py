@@ -31,6 +31,7 @@ BACK = 0.95  # of the way that is expected to be within the bounds
 # A KL grows with the square of the way, but where restoring took the first order of it away, with about its
 # fourth power (3.7 in two rounds of SmolLM2-135M).
 RESTORED = 4
+HARDLY = 1.02  # times the way: what is to go so little further is where it should be
 FURTHEST = 4.0  # times the way that its steps went, of a policy that is taken further
 AHEAD = 1.1  # times the way that is due by a step, from which on it is shortened
 # What restoring plain texts leaves of their bound, since they hold back what is to be learnt too.
@@ -396,7 +397,7 @@ class KeepNear(TrainerCallback):
         power = RESTORED if self._restored_at == step else 2
         times = further(self._there.step - self._begin.step, self._reach, power)
         times = min(times, FURTHEST / self.stretched)
-        if times <= 1:
+        if times <= HARDLY:
             return
         self._go(times, self._kept)
         if not self._within(step):
