@@ -14,8 +14,8 @@ of reward and gold among eight replies to each of 84 other prompts, mean ± stan
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import torch
@@ -27,18 +27,17 @@ from transformers import AutoModel
 from deploy.demo.prompts import EXAMINED
 from tests.bench.choices import HELD, PROMPTS, arguments, base_samples, first_of_each, opened
 from tests.bench.gold import scorer
-from tests.bench.rewards import Measured
+from tests.bench.rewards import Measured, mean_and_error
 from tests.bench.simulated import poll
 from workers.datasets import by_learner
 from workers.labels import Label, Sample
 from workers.reward.model import Features, padded, running_mean
 from workers.reward.style import Head, Scale, features
 from workers.reward.trainer import LabelFeatures, Training, fit_heads, flat
-from workers.stages.train_reward import of_unit_weight
+from workers.stages.train_reward import Config, of_unit_weight
 
 BATCH = 16
-# Of these, heads read the smoothing and the seed alone.
-TRAINING = Training(learning_rate=0.0, epochs=0.0, min_steps=0, batch=1, smoothing=0.05, shrink=0.0, seed=0)
+TRAINING = Training(**{field.name: Config.model_fields[field.name].default for field in fields(Training)})
 
 Floats = NDArray[np.float32]
 
@@ -60,7 +59,7 @@ def main() -> None:
             for layers in args.layers:
                 read = np.concatenate([states[:, int(layer)] for layer in layers.split("+")], 1)
                 found = [correlations(samples, read, name, count, seed) for seed in args.seeds]
-                cells = (_mean(column) for column in zip(*found, strict=True))
+                cells = (mean_and_error(column) for column in zip(*found, strict=True))
                 table.add_row(f"{name}, {count}", layers, *cells)
     Console(soft_wrap=True).print(table)
 
@@ -135,11 +134,6 @@ def rewards(head: Head, replies: Sequence[Features]) -> NDArray[np.float64]:
     seen = np.stack([reply.seen[-1].numpy() for reply in replies])
     found: NDArray[np.float64] = head([reply.style for reply in replies]) + seen @ np.asarray(head.states)
     return found
-
-
-def _mean(values: Sequence[float]) -> str:
-    error = f" ± {stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
-    return f"{fmean(values):.3f}{error}"
 
 
 if __name__ == "__main__":

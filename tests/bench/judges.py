@@ -32,7 +32,7 @@ from tests.bench.gold import scorer
 from tests.bench.job_folder import gated
 from tests.bench.rewards import Floats, correlation
 from workers.labels import newest, read_labels
-from workers.reward.model import JUDGE, RewardModel, Texts
+from workers.reward.model import JUDGE, Texts
 from workers.reward.trainer import label_features
 from workers.stage import Stage, read_json
 from workers.stages import train_reward
@@ -119,7 +119,7 @@ def asked(job: Path) -> Found:
         labels = newest(learnt, config.max_labels)
         shape = train_reward.shape_of(config)
         texts = Texts(config.base_model, shape.max_prompt, shape.max_reply)
-        model = RewardModel(config.base_model, shape.depth, shape.upper, shape.early)
+        model = shape.build(config.base_model)
         features = label_features(model, texts, labels)
         bench = Bench(
             config, Stage(Path(folder)), shape, [*shape.members, JUDGE], texts, model, labels, features

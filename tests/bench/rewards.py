@@ -189,7 +189,10 @@ def table_of(found: Sequence[Found]) -> Table:
                 if (row.scorer, row.labels) == task
                 and (row.depth, row.members, row.caution) == (depth, members, caution)
             ]
-            cells += [_mean([row.accuracy for row in rows]), _mean([row.correlation for row in rows])]
+            cells += [
+                mean_and_error([row.accuracy for row in rows]),
+                mean_and_error([row.correlation for row in rows]),
+            ]
         table.add_row(f"{depth:g}", str(members), f"{caution:g}", *cells)
     for depth in sorted({row.depth for row in found}):
         cells = []
@@ -197,12 +200,15 @@ def table_of(found: Sequence[Found]) -> Table:
             each = {
                 row.seed: row for row in found if (row.scorer, row.labels) == task and row.depth == depth
             }.values()
-            cells += [_mean([row.judge for row in each]), _mean([row.judge_r for row in each])]
+            cells += [
+                mean_and_error([row.judge for row in each]),
+                mean_and_error([row.judge_r for row in each]),
+            ]
         table.add_row(f"{depth:g}", "judge", "", *cells)
     return table
 
 
-def _mean(values: Sequence[float]) -> str:
+def mean_and_error(values: Sequence[float]) -> str:
     if not values:
         return ""
     error = f" ± {stdev(values) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""

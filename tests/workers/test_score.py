@@ -21,7 +21,7 @@ from workers.labels import (
     write_prompts,
     write_samples,
 )
-from workers.reward.style import read_style, write_styles
+from workers.reward.style import read_head, write_heads
 from workers.rules import Verdict, rule_scores, write_rules
 from workers.stages import score, train_reward
 
@@ -125,8 +125,8 @@ def test_one_average_of_the_members_scores_without_doubt(stage, tiny_model, rewa
     old = stage("old", score, **common, names=["average"])
     assert old["names"] is None  # this version has none: its members score
     shutil.copytree(reward / "member-0", reward / "average")
-    looks = read_style(reward, "member-0")
-    write_styles(reward, {"member-0": looks, "average": looks})
+    looks = read_head(reward, "member-0")
+    write_heads(reward, {"member-0": looks, "average": looks})
     metrics = stage("average", score, **common, names=["average"])
     stage("members", score, **common)
     mine, members = (read_scores(tmp_path / name / "scores.parquet") for name in ("average", "members"))

@@ -12,7 +12,7 @@ from workers.datasets import for_judge
 from workers.labels import Label, Sample, write_labels
 from workers.reward.model import RewardModel, Texts
 from workers.reward.scoring import read_shape, score_samples
-from workers.reward.style import NAMES, read_style
+from workers.reward.style import NAMES, read_head
 from workers.reward.thumb_scale import read_thumbs
 from workers.stage import StageError
 from workers.stages import train_reward
@@ -139,7 +139,7 @@ def test_members_and_their_judge_are_accepted_apart(train):
     for name, same in (("member-0", True), ("member-1", True), ("judge", False)):
         files = [(place / name / "adapter_model.safetensors").read_bytes() for place in (folder, newer)]
         assert (files[0] == files[1]) is same
-        heads = [read_style(place, name) for place in (folder, newer)]
+        heads = [read_head(place, name) for place in (folder, newer)]
         assert (heads[0] == heads[1]) is same
         scales = [read_thumbs(place, [name]) for place in (folder, newer)]
         assert (scales[0] == scales[1]) is same
@@ -213,7 +213,7 @@ def test_a_feature_that_varies_for_the_first_time_counts_and_the_live_version_ke
     again, newer = train("again", cut, labels(24, seed=2), init=folder, epochs=1)
     assert (again["accepted"], again["judge_accepted"]) == (True, True)
     for name in ("member-0", "judge", "warm"):
-        before, after = (read_style(place, name).scale.std[NAMES.index("cut")] for place in (folder, newer))
+        before, after = (read_head(place, name).scale.std[NAMES.index("cut")] for place in (folder, newer))
         assert before == 0 < after
     assert again["previous"]["log_loss"] == pytest.approx(first["holdout"]["log_loss"], abs=1e-4)
 

@@ -31,7 +31,7 @@ from workers.device import device, precision
 from workers.frozen import Passthrough
 from workers.labels import Message
 from workers.reward import style
-from workers.reward.style import Head, read_style
+from workers.reward.style import Head, read_head
 
 JUDGE = "judge"
 CONTEXT = 32
@@ -126,7 +126,7 @@ class RewardModel:
 
     def load(self, name: str, directory: Path, trainable: bool) -> None:
         """A member from `directory`/`name`, made active."""
-        if (head := read_style(directory, name)) is not None:
+        if (head := read_head(directory, name)) is not None:
             self.heads[name] = head
         source = str(directory / name)
         if self.peft is None:

@@ -27,6 +27,10 @@ class Shape:
     max_reply: int
     early: float = 0.0  # of a version from before heads read an early layer too
 
+    def build(self, base_model: str) -> RewardModel:
+        """Without any adapter yet."""
+        return RewardModel(base_model, self.depth, self.upper, self.early)
+
     def write(self, directory: Path) -> None:
         (directory / SHAPE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
@@ -78,7 +82,7 @@ class _Scored:
     ) -> None:
         shape = read_shape(reward)
         self._reward, self._names = reward, shape.members if names is None else names
-        self.model = RewardModel(base_model, shape.depth, shape.upper, shape.early)
+        self.model = shape.build(base_model)
         self.texts = Texts(base_model, shape.max_prompt, shape.max_reply)
         self.features = self.model.features(
             [

@@ -119,12 +119,12 @@ def mean_head(heads: Sequence[Head]) -> Head:
     return Head(heads[0].scale, np.mean([head.weights for head in heads], 0).tolist(), states)
 
 
-def write_styles(directory: Path, heads: Mapping[str, Head]) -> None:
+def write_heads(directory: Path, heads: Mapping[str, Head]) -> None:
     found = {name: asdict(head) for name, head in heads.items()}
     (directory / STYLE).write_text(json.dumps(found), encoding="utf-8")
 
 
-def read_style(directory: Path, name: str) -> Head | None:
+def read_head(directory: Path, name: str) -> Head | None:
     """The head of one adapter; None in a version from before there were any."""
     path = directory / STYLE
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -82,7 +82,7 @@ def fit_heads(
     its labels, and the mean of few hardly more, so all are moved alike until their mean is the fit to the
     labels as they weigh. `others`: labels that have a say in how wide looks spread, and in nothing else.
     """
-    own = _Seen(labels, features, scale, training.smoothing)
+    own = _Columns(labels, features, scale, training.smoothing)
     seen = [(own.told, own.conversations)]
     if others is not None:
         told = looks_of(*others, scale, training.smoothing)
@@ -113,7 +113,7 @@ def fit_heads(
     ]
 
 
-class _Seen:
+class _Columns:
     """Labels as the numbers that a head is fitted to: `told` of how the replies look, and their `states`."""
 
     def __init__(

@@ -39,7 +39,7 @@ from workers.reward.model import JUDGE, RewardModel, Texts, member_names
 from workers.reward.report import Floats, Version
 from workers.reward.scoring import Shape, read_shape
 from workers.reward.shrinkage import believed
-from workers.reward.style import Head, Scale, mean_head, read_style, write_styles
+from workers.reward.style import Head, Scale, mean_head, read_head, write_heads
 from workers.reward.thumb_scale import ThumbScale, mean_scale, read_thumbs, write_thumbs
 from workers.reward.trainer import LabelFeatures, Training, fit_heads, flat, label_features
 from workers.reward.warm import WARM
@@ -211,7 +211,7 @@ def set_up(config: Config, stage: Stage, labels: list[Label]) -> Bench:
     shape = shape_of(config) if live is None else replace(live, members=member_names(config.members))
     warm = () if live is None else with_judge(config, live.members)
     texts = Texts(config.base_model, shape.max_prompt, shape.max_reply)
-    model = RewardModel(config.base_model, shape.depth, shape.upper, shape.early)
+    model = shape.build(config.base_model)
     names = with_judge(config, shape.members)
     stage.progress(0, len(names) + 1, f"reading {len(labels)} labels")
     features = label_features(model, texts, labels)
@@ -368,7 +368,7 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
     assert init is not None
     for name in kept:
         shutil.copytree(init / name, folder / name, dirs_exist_ok=True)
-        head = read_style(init, name)
+        head = read_head(init, name)
         if head is None:
             bench.model.heads.pop(name, None)
         else:
@@ -382,13 +382,13 @@ def keep(bench: Bench, choice: Choice, new: Measured, old: Measured | None) -> M
 def finish(bench: Bench, held: Unseen, version: Measured) -> Measured:
     """The whole version, saved: the members' average too, and what all adapters were built with."""
     folder, members = bench.stage.path("reward"), version.holdout.members
-    styles = {name: head for name, head in bench.model.heads.items() if name in version.holdout.rewards}
+    heads = {name: head for name, head in bench.model.heads.items() if name in version.holdout.rewards}
     warm.average(folder, members)
     bench.model.load(WARM, folder, trainable=False)
-    heads = [styles[name] for name in members if name in styles]
-    if heads:
-        bench.model.heads[WARM] = styles[WARM] = mean_head(heads)
-    write_styles(folder, styles)
+    of_members = [heads[name] for name in members if name in heads]
+    if of_members:
+        bench.model.heads[WARM] = heads[WARM] = mean_head(of_members)
+    write_heads(folder, heads)
     thumbs = version.holdout.thumbs
     scales = {WARM: mean_scale([thumbs[name] for name in members])}
     replace(bench.shape, members=members).write(folder)

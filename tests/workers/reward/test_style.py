@@ -18,8 +18,8 @@ from workers.reward.style import (
     features,
     fit,
     mean_head,
-    read_style,
-    write_styles,
+    read_head,
+    write_heads,
 )
 from workers.reward.thumb_scale import OFFSET_SPREAD
 
@@ -206,13 +206,13 @@ def test_a_head_comes_back_as_it_was_written(tmp_path):
         "one": Head(scale, [1.0] * len(NAMES), [2.0, 4.0]),
         "two": Head(scale, [0.0] * len(NAMES)),
     }
-    write_styles(tmp_path, heads)
-    assert read_style(tmp_path, "one") == heads["one"]
-    assert read_style(tmp_path, "three") is None
+    write_heads(tmp_path, heads)
+    assert read_head(tmp_path, "one") == heads["one"]
+    assert read_head(tmp_path, "three") is None
     mean = mean_head(list(heads.values()))
     assert (mean.weights, mean.states) == ([0.5] * len(NAMES), [1.0, 2.0])
     found = json.loads((tmp_path / "style.json").read_text())
     for head in found.values():
         del head["states"]
     (tmp_path / "style.json").write_text(json.dumps(found))
-    assert read_style(tmp_path, "one") == Head(scale, [1.0] * len(NAMES)), "from before there were any"
+    assert read_head(tmp_path, "one") == Head(scale, [1.0] * len(NAMES)), "from before there were any"
