@@ -16,6 +16,7 @@ from tests.servers import eventually
 GOOD = {
     "win_rate": 0.62, "win_rate_interval": [0.55, 0.69], "kl_base": 0.24, "kl_champion": 0.08,
     "reference_nll_rise": 0.006, "members_win_rate": 0.7, "members_win_rate_interval": [0.62, 0.77],
+    "doubter_win_rate": 0.64, "doubter_win_rate_interval": [0.56, 0.71],
     "rules": {"honest": {"judged": 48, "mean": 0.52, "correlation": 0.31}},
 }  # fmt: skip
 REJECTED = {

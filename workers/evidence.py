@@ -85,18 +85,19 @@ class Evidence:
     """What `evaluate` measured.
 
     `raw` and `matched`: win rates by the judge, over all pairs and over pairs of like length (None where
-    none is); `members`: the win rate by the mean of the members that rewarded the candidate; `gap`: interval
-    of `members` less `raw`. `kl_…`: nats a token. `nll`: of the reference texts, nats a token, against the
-    base. `words`: mean a reply. `empty`, `identical`, `trigrams`, `cut`, `openings`, `endings`: shares, see
-    `workers.replies`. `disagreement`: mean standard deviation over members; `disagreement_rise`: interval of
-    its relative rise. `base`: the habits beside the base's; None where they are not known, or the champion is
-    the base.
+    none is); `members`: the win rate by the mean of the members that rewarded the candidate; `doubter`: by
+    the one of them that likes it least; `gap`: interval of `members` less `raw`. `kl_…`: nats a token.
+    `nll`: of the reference texts, nats a token, against the base. `words`: mean a reply. `empty`,
+    `identical`, `trigrams`, `cut`, `openings`, `endings`: shares, see `workers.replies`. `disagreement`: mean
+    standard deviation over members; `disagreement_rise`: interval of its relative rise. `base`: the habits
+    beside the base's; None where they are not known, or the champion is the base.
     """
 
     raw: WinRate
     matched: WinRate | None
     length_taste: LengthTaste | None
     members: WinRate
+    doubter: WinRate
     gap: Interval
     quality: Quality
     kl_base: float

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,10 @@ def weigh(
     """The gate's evidence, and the figures for metrics.json."""
     wins = _wins(candidate, champion, lambda side: side.judge)
     members = _wins(candidate, champion, lambda side: side.members.mean(1))
+    each = [
+        ruler.win_rate(_wins(candidate, champion, partial(_member, one)))
+        for one in range(candidate.members.shape[1])
+    ]
     raw, (matched, tolerance, pairs) = ruler.win_rate(wins), _matched(candidate, champion, ruler)
     spread, spread_rise = _disagreement(candidate, champion, ruler)
     evidence = Evidence(
@@ -81,6 +86,7 @@ def weigh(
         matched=matched,
         length_taste=taste,
         members=ruler.win_rate(members),
+        doubter=min(each, key=lambda rate: rate.value),
         gap=bootstrap_interval(np.subtract(members, wins).tolist(), ruler.confidence, ruler.seed),
         quality=quality,
         kl_base=measured.kl_base,
@@ -122,6 +128,8 @@ def figures(evidence: Evidence, tolerance: float, pairs: int) -> dict[str, Any]:
         "members_win_rate": evidence.members.value,
         "members_win_rate_interval": list(evidence.members.interval),
         "members_less_judge_interval": list(evidence.gap),
+        "doubter_win_rate": evidence.doubter.value,
+        "doubter_win_rate_interval": list(evidence.doubter.interval),
         "judge_quality": asdict(evidence.quality),
         "kl_base": evidence.kl_base,
         "kl_champion": evidence.kl_champion,
@@ -219,6 +227,10 @@ def _thumb_votes(thumbs: Sequence[Label]) -> list[float]:
         votes[mine] = longer if mine is ups else 1 - longer
     auroc = float(votes[ups].mean()) if ups.any() else 0.0
     return [auroc + 2 * (float(vote) - auroc) for vote in votes]
+
+
+def _member(one: int, side: Side) -> NDArray[np.float64]:
+    return side.members[:, one]
 
 
 def _wins(candidate: Side, champion: Side, rewards: Callable[[Side], NDArray[np.float64]]) -> list[float]:

@@ -26,6 +26,7 @@ GOOD = Evidence(
     matched=rate(0.68, 0.58, prompts=18),
     length_taste=None,
     members=rate(0.75, 0.7),
+    doubter=rate(0.7, 0.6),
     gap=(0.0, 0.1),
     quality=Quality(0.7, (0.55, 0.8), 40),
     kl_base=0.1,
@@ -253,6 +254,32 @@ def test_a_sign_of_over_optimisation_raises_the_bar_for_the_judge(sign, inside, 
     assert not over_optimised(replace(GOOD, **sign, members=rate(0.52, 0.5)), Limits()), (
         "members must like it"
     )
+
+
+SPLIT = {"doubter": rate(0.49, 0.4), "disagreement": Sides(0.3, 0.2), "disagreement_rise": (0.01, 0.2)}
+
+
+def test_members_of_which_one_does_not_like_it_and_that_disagree_more_reject_it_whatever_the_judge_says():
+    sure = rate(0.9, 0.85, strict=0.8)
+    accepted, said = verdict(**SPLIT, matched=sure, raw=sure)
+    assert not accepted
+    assert said == (
+        "over-optimised: the reward's members prefer it in 75% of comparisons, but disagree more than on the "
+        "champion's replies, by 0.300 against 0.200, and one of them prefers it in only 49%"
+    )
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [{"doubter": rate(0.5, 0.4)}, {"disagreement_rise": (0.0, 0.2)}, {"members": rate(0.6, 0.5)}],
+    ids=[
+        "one of them is of two minds",
+        "they do not surely disagree more",
+        "their mean does not surely rise",
+    ],
+)
+def test_short_of_that_it_passes(inside):
+    assert verdict(**(SPLIT | inside))[0]
 
 
 def test_what_is_not_known_of_the_judge_is_said():

@@ -101,6 +101,19 @@ def test_members_that_spread_are_seen_with_an_interval():
     assert weigh(one, one, FINE, GOOD_JUDGE, None, RULER)[0].disagreement_rise == (0.0, 0.0)
 
 
+def test_the_member_that_likes_it_least_is_measured_alone():
+    """One gains three where the other loses one: their mean rises, and they disagree more."""
+    champion = side([words(9, i) for i in range(16)], [0.0] * 16, [(0.0, 1.0)] * 16)
+    candidate = side([words(9, 50 + i) for i in range(16)], [1.0] * 16, [(3.0, 0.0)] * 16)
+    evidence, figures = weigh(candidate, champion, FINE, GOOD_JUDGE, None, RULER)
+    assert (evidence.members.value, evidence.doubter.value) == (1.0, 0.0)
+    assert figures["doubter_win_rate"] == 0.0
+    verdict = judge_candidate(evidence, Limits())
+    assert [reason for reason in verdict.reasons if reason.startswith("over-optimised: ")]
+    alike = side([words(9, 50 + i) for i in range(16)], [1.0] * 16, [(3.0, 4.0)] * 16)
+    assert weigh(alike, champion, FINE, GOOD_JUDGE, None, RULER)[0].doubter.value == 1.0
+
+
 def test_the_judges_quality_is_its_share_of_right_labels():
     found = judge_quality({"pair_accuracy": 0.75, "pairs": 20, "thumb_auroc": 0.5, "thumbs": 20})
     assert (found.accuracy, found.labels) == (0.625, 40)
