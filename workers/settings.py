@@ -43,8 +43,8 @@ class WorkerSettings(ServingSettings):
 
     method: Method = Field(default=Method.grpo, description="How the policy is optimised")
     policy_rounds: int = Field(default=1, gt=0, description="Rounds of sample, score, optimise in a job")
-    policy_prompts: int = Field(default=64, gt=0, description="Prompts a round, at most")
-    policy_k: int = Field(default=4, ge=2, description="Replies sampled to each prompt")
+    policy_prompts: int = Field(default=32, gt=0, description="Prompts a round, at most")
+    policy_k: int = Field(default=8, ge=2, description="Replies sampled to each prompt")
     policy_replay: int = Field(
         default=256, ge=0, description="Replies of earlier jobs that are learnt from once more, at most"
     )

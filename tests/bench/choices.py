@@ -62,7 +62,7 @@ from workers.steps import SPARED
 
 LEARNT = 256  # replies
 KS = (2, 4, 8)  # of these to a prompt
-K = 4  # where a choice does not say
+K = 8  # where a choice does not say
 HELD = 8  # replies to a prompt that is measured on
 PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
@@ -79,7 +79,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, λ 0.95": {"method": "grpo", "credit_decay": 0.95},
     "grpo, λ 0.4": {"method": "grpo", "credit_decay": 0.4},
     "grpo, K 2": {"method": "grpo", "k": 2},
-    "grpo, K 8": {"method": "grpo", "k": 8},
+    "grpo, K 4": {"method": "grpo", "k": 4},
     "grpo, 128 replies": {"method": "grpo", "replies": 128},
     "grpo, 128 replies, batches of 16": {"method": "grpo", "replies": 128, "batch": 16},
     "rloo": {"method": "rloo"},

@@ -8,7 +8,7 @@ the hidden taste.
     python -m tests.bench.learning --scorer length --cheats --no-caps --out results
     python -m tests.bench.learning --scorer format --flaw --cycles 3 --out results
     python -m tests.bench.learning --scorer length --plateau 10 --evaluate-every 2 --out results
-    python -m tests.bench.learning --scorer mixture --method rloo --settings POLICY_K=8 --tag k8 --out results
+    python -m tests.bench.learning --scorer mixture --method rloo --settings POLICY_K=4 --tag k4 --out results
     python -m tests.bench.learning --report results
 
 Each scorer and seed is a trial on a stack of its own, one after the other: the exam of policy-v0 on 84

@@ -29,6 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "THUMBWHEEL_MIN_LABELS": "24",
             "THUMBWHEEL_POLICY_ROUNDS": "1",
             "THUMBWHEEL_POLICY_PROMPTS": "8",
+            "THUMBWHEEL_POLICY_K": "4",
             "THUMBWHEEL_MAX_TOKENS": "24",
             "THUMBWHEEL_EVALUATE_COUNT": "8",
         },
