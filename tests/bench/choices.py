@@ -96,6 +96,8 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},
     "grpo, plain 1": {"method": "grpo", "plain_weight": 1.0},
+    "grpo, SFT 0.1": {"method": "grpo", "sft_weight": 0.1},
+    "grpo, SFT 0.5": {"method": "grpo", "sft_weight": 0.5},
     "grpo, texts not restored": {"method": "grpo", "restores": 0},
     "grpo, plain 2, texts not restored": {"method": "grpo", "plain_weight": 2.0, "restores": 0},
     "grpo, β 0": {"method": "grpo", "beta": 0.0},
@@ -205,7 +207,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
             path = out / f"choice-{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
-            on_labels = CHOICES[choice]["method"] in ON_LABELS
+            on_labels = CHOICES[choice]["method"] in ON_LABELS or "sft_weight" in CHOICES[choice]
             if path.exists() or (on_labels and args.reward is None):
                 continue
             folder = out / path.stem
