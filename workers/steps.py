@@ -98,10 +98,12 @@ def ask_judge(kitchen: Kitchen, snapshot: Finished) -> AiFeedback | None:
     settings, (name, adapter) = kitchen.settings, kitchen.start
     if not kitchen.with_ai or not snapshot.metrics["prompts"]:
         return None
+    kind = kitchen.run.job.kind
+    kitchen.run.stand_by(*(("score", "optimise") if kind is Kind.policy else ("train_reward",)))
     try:
         sampled = _sample(kitchen, snapshot, 1, name, adapter)
     except StageFailed as error:
-        if kitchen.run.job.kind is not Kind.reward:
+        if kind is not Kind.reward:
             raise
         kitchen.run.skip("ai_feedback", f"There are no replies to judge: {error}")
         return None

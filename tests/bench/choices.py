@@ -5,9 +5,10 @@ update from the base for each choice, all on the same replies, measured without 
     python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-…/stage/reward
     python -m tests.bench.choices --report OUT
 
-`dpo` and `kto` learn from the labels that a reward model of `--reward` learnt from, and are left out without.
+`dpo`, `kto` and a share of SFT learn from the labels that a reward model of `--reward` learnt from, and are
+left out without.
 
-The base's replies are sampled once and kept in OUT; a choice learns from 256, four to each prompt, if it
+The base's replies are sampled once and kept in OUT; a choice learns from 256, eight to each prompt, if it
 does not say otherwise; their reward is the gold score and noise of `--noise` of its standard deviations, or
 what a reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other
 prompts, by the gold score alone:

@@ -269,6 +269,16 @@ def test_the_trainer_loads_while_the_engines_sample(cycle, monkeypatch):
     assert "evaluate" in told[begin:last]
 
 
+def test_what_comes_after_an_ai_judge_loads_while_the_engines_sample_for_it(cycle, monkeypatch):
+    cycle.settings = JUDGE
+    told = []
+    monkeypatch.setattr(Run, "stand_by", lambda _, *programs: told.extend(programs))
+    cycle.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="sample"):
+        cycle.cook()
+    assert told == ["train_reward"]
+
+
 def test_a_version_says_how_its_champion_did_under_each_rule(cycle):
     cycle.settings = JUDGE
     rules = {"helpful": {"judged": 8, "mean": 0.25, "correlation": 0.5}}

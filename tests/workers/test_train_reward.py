@@ -316,13 +316,16 @@ def test_ai_labels_train_but_are_never_measured_on(train, tmp_path):
             for n, row in enumerate(rows)
         ]
 
-    write_labels(tmp_path / "extra.parquet", by_machine(labels(64, seed=1), "ai-"))
+    extra = by_machine(labels(64, seed=1), "ai-")
+    for_members = sum(not for_judge(row) for row in extra)
+    assert 32 < for_members < 64
+    write_labels(tmp_path / "extra.parquet", extra)
     few, holdout = labels(8, seed=3), labels(24, seed=2)
     alone, _ = train("alone", few, holdout)
     helped, _ = train(
         "helped", few, [*holdout, *by_machine(labels(24, seed=5), "x")], extra=tmp_path / "extra.parquet"
     )
-    assert (alone["ai_labels"], helped["ai_labels"], helped["train_labels"]) == (0, 64, 8)
+    assert (alone["ai_labels"], helped["ai_labels"], helped["train_labels"]) == (0, for_members, 8)
     assert helped["holdout"]["pairs"] + helped["holdout"]["thumbs"] == 24
     assert helped["holdout"]["log_loss"] < alone["holdout"]["log_loss"]
 
@@ -331,9 +334,21 @@ def test_ai_labels_of_held_out_conversations_are_left_out(tmp_path):
     rows = labels(8, seed=1)
     write_labels(tmp_path / "extra.parquet", rows)
     config = train_reward.Config(
-        base_model="", init=None, train=tmp_path, holdout=tmp_path, extra=tmp_path / "extra.parquet"
+        base_model="",
+        init=None,
+        train=tmp_path,
+        holdout=tmp_path,
+        extra=tmp_path / "extra.parquet",
+        judge=False,
     )
-    assert by_ai(config, rows[:3]) == rows[3:]
+    assert by_ai(config, [], rows[:3]) == rows[3:]
+    with_judge = config.model_copy(update={"judge": True})
+    assert by_ai(with_judge, [], []) == [row for row in rows if not for_judge(row)] != rows, (
+        "the judge learns from people alone"
+    )
+    people = [replace(row, weight=0.2) for row in labels(8, seed=2)]
+    weights = {row.weight for row in by_ai(config, people, [])}
+    assert weights == {pytest.approx(0.2)}, "as much of what a comparison by people weighs as was given"
 
 
 @pytest.mark.slow

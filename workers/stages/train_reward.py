@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ class Choice:
 def main(config: Config, stage: Stage) -> dict[str, Any]:
     started = time.monotonic()
     train, holdout = people(config)
-    extra = by_ai(config, holdout)
+    extra = by_ai(config, train, holdout)
     bench = set_up(config, stage, [*train, *extra])
     held = Unseen(holdout, label_features(bench.model, bench.texts, holdout), *judged(bench))
     old = live(bench, held)
@@ -198,12 +199,23 @@ def people(config: Config) -> tuple[list[Label], list[Label]]:
     return newest(train, config.max_labels), holdout
 
 
-def by_ai(config: Config, holdout: Sequence[Label]) -> list[Label]:
-    """Labels by AI, but none of a conversation that is measured on."""
+def by_ai(config: Config, train: Sequence[Label], holdout: Sequence[Label]) -> list[Label]:
+    """Labels by AI for the members; their weights are for people's comparisons of weight 1, and become so for
+    those in `train`.
+
+    None is of a conversation that is measured on. Nor does the judge learn from any: an AI's verdicts pay the
+    policy too, as rule scores, and a policy that flattered the AI would then flatter the judge of the gate.
+    """
     if config.extra is None:
         return []
     held_out = {label.conversation for label in holdout}
-    return [label for label in read_labels(config.extra) if label.conversation not in held_out]
+    compared = [label.weight for label in train if label.kind == "comparison"]
+    usual = fmean(compared) if compared else 1.0
+    return [
+        replace(label, weight=usual * label.weight)
+        for label in read_labels(config.extra)
+        if label.conversation not in held_out and not (config.judge and for_judge(label))
+    ]
 
 
 def set_up(config: Config, stage: Stage, labels: list[Label]) -> Bench:
