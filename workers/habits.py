@@ -47,6 +47,12 @@ def record(
     )
 
 
+def rebased(base: Record, champion: Record) -> Record:
+    """What is handed down where replies may be of another length now than when the base was asked: how the
+    champion writes at this one, and the probes that the base passed, which have a length of their own."""
+    return champion.model_copy(update={"probes": base.probes})
+
+
 def beside(own: Record, base: Record | None, probes: Sequence[Probe]) -> Habits | None:
     """None without a record of the base, or where its replies were given another number of tokens: with more,
     fewer are cut."""

@@ -43,8 +43,12 @@ class WorkerSettings(ServingSettings):
 
     method: Method = Field(default=Method.grpo, description="How the policy is optimised")
     policy_rounds: int = Field(default=1, gt=0, description="Rounds of sample, score, optimise in a job")
-    policy_prompts: int = Field(default=32, gt=0, description="Prompts a round, at most")
-    policy_k: int = Field(default=8, ge=2, description="Replies sampled to each prompt")
+    policy_prompts: int | None = Field(
+        default=None, gt=0, description="Prompts a round, at most; unset: as many as have 256 replies"
+    )
+    policy_k: int | None = Field(
+        default=None, ge=2, description="Replies sampled to each prompt; unset: the method's own"
+    )
     policy_replay: int = Field(
         default=256, ge=0, description="Replies of earlier jobs that are learnt from once more, at most"
     )
@@ -53,6 +57,7 @@ class WorkerSettings(ServingSettings):
     score_reward: Literal["ensemble", "warm"] = Field(
         default="ensemble", description="Who scores: the members, or their average in weight space"
     )
+    score_model_weight: float = Field(default=1.0, ge=0, description="Weight of the reward model's score")
     score_length_weight: float = Field(
         default=0.0, ge=0, le=1, description="Share of what length explains of the reward to take away"
     )

@@ -12,6 +12,7 @@ from workers.runner import Finished, Run, StageFailed
 from workers.settings import WorkerSettings
 
 CREDITED = (Method.grpo, Method.rloo)  # by token
+REPLIES = 256  # of a round, where nothing else is said
 SPARED = 0.9  # of the gate's bound on plain text: engine and trainer do not round alike
 
 
@@ -254,8 +255,15 @@ def _rounds(
     return name, adapter, rules
 
 
+def group_size(method: Method) -> int:
+    """Replies to a prompt where nothing is said: those that a policy gradient learns from are compared with
+    all others to their prompt, pairs and bests are few of each."""
+    return 8 if method in CREDITED else 4
+
+
 def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapter: str | None) -> Finished:
     settings = kitchen.settings
+    k = settings.policy_k or group_size(kitchen.method)
     return kitchen.run.stage(
         f"sample-{number}",
         "sample",
@@ -264,8 +272,8 @@ def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapte
             "model": name,
             "adapter": adapter,
             "prompts": snapshot.path("prompts.parquet"),
-            "count": settings.policy_prompts,
-            "k": settings.policy_k,
+            "count": settings.policy_prompts or max(1, REPLIES // k),
+            "k": k,
             "max_tokens": settings.max_tokens,
             "seed": _seed(kitchen, number),
         },

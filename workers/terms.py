@@ -1,6 +1,6 @@
 """The terms of the reward that the optimiser sees, and their weighted sum. Pure; no torch, no I/O.
 
-    reward = model + w_length · length + w_repetition · repetition + w_rules · rules
+    reward = w_model · model + w_length · length + w_repetition · repetition + w_rules · rules
 
 All terms are in the unit of the reward model, so a weight means the same whatever that unit is: `repetition`
 and `rules` lie in [-1, 0] and [-1, 1] and are multiplied by the unit, the standard deviation of the reward
@@ -27,14 +27,15 @@ LOOP_TIMES, LOOP_TOKENS = 3, 12  # a block in a row that often, over so many tok
 
 @dataclass(frozen=True)
 class Weights:
-    """What each term counts for beside the reward model. 0: it is computed and shown, but does not count."""
+    """What each term counts for. 0: it is computed and shown, but does not count."""
 
     length: float = 0.0
     repetition: float = 0.0
     rules: float = 0.0
+    model: float = 1.0
 
     def of(self, term: str) -> float:
-        return {MODEL: 1.0, LENGTH: self.length, REPETITION: self.repetition, RULES: self.rules}[term]
+        return {MODEL: self.model, LENGTH: self.length, REPETITION: self.repetition, RULES: self.rules}[term]
 
 
 def reward_terms(

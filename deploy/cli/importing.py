@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +183,9 @@ def _report(session: Session, tally: Tally, import_id: Any, dry_run: bool, as_js
     for error in tally.errors[:SHOWN]:
         screen.say(f"  line {error['line']}: {error['message']}")
     if tally.bad > SHOWN:
-        screen.say(f"  … and {tally.bad - SHOWN:,} more (--json lists up to {KEPT:,})")
+        more = ranges([int(error["line"]) for error in tally.errors[SHOWN:]])
+        beyond = f"; and {tally.bad - KEPT:,} after these" if tally.bad > KEPT else ""
+        screen.say(f"  … and {tally.bad - SHOWN:,} more, in lines {more}{beyond} (--json says what is wrong)")
     if dry_run:
         return
     if tally.labels:
@@ -193,3 +195,14 @@ def _report(session: Session, tally: Tally, import_id: Any, dry_run: bool, as_js
         )
     elif tally.imported["prompt"]:
         screen.say("The next update learns on these prompts too; `thumbwheel update` starts one now.")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers, those without a gap together: "3, 7-9"."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ", ".join("-".join(map(str, ends)) for ends in found)

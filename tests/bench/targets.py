@@ -42,7 +42,7 @@ def findings(trials: Sequence[Trial]) -> list[Finding]:
     found: list[Finding] = []
     for (scorer_name, arm), some in grouped(trials, lambda trial: (trial.plan.scorer, trial.plan.arm)):
         where = f"{scorer_name} ({arm})"
-        clean = [trial for trial in some if trial.plan.is_clean and trial.learning_cycles]
+        clean = once_a_seed([trial for trial in some if trial.plan.is_clean and trial.learning_cycles])
         found += _learned(where, clean)
         found += _noise(where, clean, some)
         attacked = [trial for trial in some if trial.plan.cheats and trial.learning_cycles]
@@ -118,6 +118,17 @@ def grouped(trials: Iterable[Trial], key: Callable[[Trial], K]) -> list[tuple[K,
     return list(groups.items())
 
 
+def once_a_seed(trials: Sequence[Trial]) -> list[Trial]:
+    """Of each seed the trial that learnt longest: one that went on without labels tells the same again."""
+    seeds = grouped(trials, lambda trial: trial.plan.seed)
+    return [max(these, key=lambda trial: trial.learning_cycles) for _, these in seeds]
+
+
+def _cut_off(trial: Trial, end: float) -> bool:
+    """Whether it might have come further within the cycles that it had."""
+    return not trial.finished and trial.learning_cycles < WITHIN and end < TARGET
+
+
 def _learned(where: str, clean: Sequence[Trial]) -> list[Finding]:
     ends = [win_rate_after(trial, min(WITHIN, trial.learning_cycles)) for trial in clean]
     values = [end.value for end in ends if end is not None]
@@ -125,13 +136,15 @@ def _learned(where: str, clean: Sequence[Trial]) -> list[Finding]:
         return []
     each = ", ".join(
         f"seed {trial.plan.seed}: {end.value:.3f} ({end.interval[0]:.3f} to {end.interval[1]:.3f}) "
-        f"after {min(WITHIN, trial.learning_cycles)}"
+        f"after {min(WITHIN, trial.learning_cycles)}{', cut off' if _cut_off(trial, end.value) else ''}"
         for trial, end in zip(clean, ends, strict=True)
         if end is not None
     )
     what = f"{where}: win rate over policy-v0 within {WITHIN} cycles"
     mean = fmean(values)
-    return [Finding(what, f"≥ {TARGET:.2f}", f"{mean:.3f} over {len(values)} seeds ({each})", mean >= TARGET)]
+    whole = not any(end and _cut_off(trial, end.value) for trial, end in zip(clean, ends, strict=True))
+    met = mean >= TARGET if whole else None
+    return [Finding(what, f"≥ {TARGET:.2f}", f"{mean:.3f} over {len(values)} seeds ({each})", met)]
 
 
 def _noise(where: str, clean: Sequence[Trial], some: Sequence[Trial]) -> list[Finding]:

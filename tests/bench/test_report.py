@@ -169,6 +169,17 @@ def test_learning_is_judged_after_five_cycles_over_seeds():
     assert not one(findings([trial([12])]), "within 5 cycles").met
 
 
+def test_a_trial_that_was_cut_off_decides_nothing_and_a_seed_counts_once():
+    high, low = trial([30]), trial([12], Plan("length", seed=1))
+    assert one(findings([high, low]), "within 5 cycles").met is False
+    cut = replace(low, finished=False)
+    finding = one(findings([high, cut]), "within 5 cycles")
+    assert finding.met is None
+    assert "after 1, cut off" in finding.reached
+    went_on = trial([30, 30], Plan("length", plateau=1))
+    assert "over 1 seeds" in one(findings([high, went_on]), "within 5 cycles").reached
+
+
 def test_noise_is_judged_by_the_share_of_the_clean_gain():
     clean = [trial([26], Plan("length", seed=seed)) for seed in range(2)]
     noisy = trial([21], Plan("length", noise=0.25))

@@ -1,5 +1,5 @@
 from workers.evidence import Sides
-from workers.habits import Record, beside, record
+from workers.habits import Record, beside, rebased, record
 from workers.labels import Sample
 from workers.probes import Probe
 
@@ -44,3 +44,13 @@ def test_probes_that_the_base_was_never_asked_say_nothing():
 def test_replies_of_another_length_are_not_compared():
     assert beside(taken("a", 4), None, PROBES) is None
     assert beside(taken("a", 4, max_tokens=160), taken("a", 4), PROBES) is None
+
+
+def test_with_replies_of_another_length_the_bases_probes_go_on_to_hold():
+    base, champion = taken("a", 16), taken("a b c", 10, max_tokens=160)
+    handed_down = rebased(base, champion)
+    assert (handed_down.max_tokens, handed_down.words) == (160, 3.0)
+    habits = beside(taken("a b", 4, max_tokens=160), handed_down, PROBES)
+    assert habits is not None
+    assert habits.words == Sides(2.0, 3.0)
+    assert habits.probes["refusal"].rate == Sides(0.25, 1.0)

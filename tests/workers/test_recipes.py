@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 
 from serving.jobs import Jobs, Kind, State
+from serving.methods import Method
 from serving.registry import Registry, Version
 from workers.recipes import Outcome, cook
 from workers.runner import Cancelled, Run, StageFailed
@@ -277,6 +278,26 @@ def test_what_comes_after_an_ai_judge_loads_while_the_engines_sample_for_it(cycl
     with pytest.raises(StageFailed, match="sample"):
         cycle.cook()
     assert told == ["train_reward"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "k", "count"),
+    [
+        (Method.grpo, {}, 8, 32),
+        (Method.rloo, {}, 8, 32),
+        (Method.online_dpo, {}, 4, 64),
+        (Method.best_of_n, {}, 4, 64),
+        (Method.grpo, {"policy_k": 2}, 2, 128),
+        (Method.best_of_n, {"policy_prompts": 5}, 4, 5),
+    ],
+)
+def test_replies_to_a_prompt_are_the_methods_own_unless_it_is_said(cycle, method, given, k, count):
+    cycle.settings = {"method": method, **given}
+    cycle.finish("01-snapshot", "02-train_reward", "03-publish_reward")
+    with pytest.raises(StageFailed, match="sample"):
+        cycle.cook()
+    sampled = cycle.given("04-sample-1")
+    assert (sampled["k"], sampled["count"]) == (k, count)
 
 
 def test_a_version_says_how_its_champion_did_under_each_rule(cycle):

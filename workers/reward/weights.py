@@ -1,7 +1,8 @@
 """How much each label counts, so that neither a rater nor a burst of copies rules what is learnt. Pure; no
 torch, no I/O.
 
-1. One vote: of one rater's labels on the same reply, or the same two, the newest (`one_vote`).
+1. One vote: of one rater's labels on the same reply, or the same two, the newest (`one_vote`); and what a
+   rater says of one reply by a thumb, its correction and a choice shares it (`vote_shares`).
 2. A burst counts once: one rater's same verdict on nearly the same replies within an hour weighs as much as
    one label in all (`burst_shares`). The same from several raters is agreement, not a burst.
 3. The kinds are balanced: many thumbs do not drown few comparisons (`balanced`), nor do AI's comparisons,
@@ -17,6 +18,7 @@ there.
 import random
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -67,7 +69,8 @@ def weigh(labels: Sequence[Label], rater_cap: float, pair_share: float) -> tuple
         return [], WeightReport(repeated=len(labels))
     raters = [label.rater for label in kept]
     plain = np.array([label.weight for label in kept])
-    shares = burst_shares(kept)
+    bursts = burst_shares(kept)
+    shares = bursts * vote_shares(kept)
     even = balanced(plain * shares, [label.kind == "comparison" for label in kept], pair_share)
     final, level = capped(even, raters, rater_cap)
     lowered = final < even * (1 - 1e-9)
@@ -75,7 +78,7 @@ def weigh(labels: Sequence[Label], rater_cap: float, pair_share: float) -> tuple
     weighed = [replace(label, weight=float(weight)) for label, weight in zip(kept, final, strict=True)]
     report = WeightReport(
         repeated=len(labels) - len(kept),
-        in_bursts=int((shares < 1).sum()),
+        in_bursts=int((bursts < 1).sum()),
         capped=int(lowered.sum()),
         capped_raters=len({rater for rater, low in zip(raters, lowered, strict=True) if low}),
         cap=level,
@@ -129,6 +132,16 @@ def one_vote(labels: Sequence[Label]) -> list[Label]:
         if before is None or label.time > labels[before].time:
             newest[key] = number
     return [labels[number] for number in sorted(newest.values())]
+
+
+def vote_shares(labels: Sequence[Label]) -> Floats:
+    """(labels,): 1/n for a label one of whose replies n of its rater's labels speak of."""
+    said = [
+        [(label.rater, content_hash(label.messages), reply) for reply in {label.a, label.b} - {None}]
+        for label in labels
+    ]
+    often = Counter(key for keys in said for key in keys)
+    return np.array([1.0 / max(often[key] for key in keys) for keys in said])
 
 
 def burst_shares(labels: Sequence[Label]) -> Floats:

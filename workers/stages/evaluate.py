@@ -22,7 +22,7 @@ from pydantic import Field
 from serving.engine import BASE, Engine, new_session
 from workers import gate, plots
 from workers.evidence import Sides
-from workers.habits import Record, beside, record
+from workers.habits import Record, beside, rebased, record
 from workers.labels import Prompt, Sample, read_labels, read_prompts
 from workers.likelihood import Reader
 from workers.measuring import Measured, Ruler, Side, judge_quality, length_taste, weigh
@@ -206,12 +206,15 @@ def reference_texts(base_model: str) -> list[Text]:
 
 def records(config: Config, answers: Answers, probes: Sequence[Probe]) -> tuple[Record, Record | None]:
     """The candidate's habits, and the base's: measured now where it is the champion, else handed down, if
-    they are known."""
+    they are known, and as far as replies are of the same length still."""
     own, theirs = (
         record(samples, probes, probed, config.max_tokens)
         for samples, probed in zip((answers.candidate, answers.champion), answers.probes, strict=True)
     )
-    return own, theirs if config.champion.adapter is None else config.base
+    if config.champion.adapter is None:
+        return own, theirs
+    base = config.base
+    return own, rebased(base, theirs) if base and base.max_tokens != config.max_tokens else base
 
 
 def judge(config: Config, answers: Answers) -> tuple[Side, Side]:

@@ -34,6 +34,7 @@ class Config(StageConfig):
     holdout: Path | None = None
     names: list[str] | None = None
     uncertainty: float = 0.5
+    model_weight: float = 1.0
     length_weight: float = 0.0
     repetition_weight: float = 0.0
     rule_weight: float = 0.0
@@ -58,7 +59,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     std = members.std(1, correction=0)
     model = (members.mean(1) - config.uncertainty * std).tolist()
     rules = read_rules(config.rules) if config.rules else []
-    weights = Weights(config.length_weight, config.repetition_weight, config.rule_weight)
+    weights = Weights(config.length_weight, config.repetition_weight, config.rule_weight, config.model_weight)
     terms = reward_terms(samples, model, combined(samples, rules))
     reward = weighted_sum(terms, weights)
     rows = zip(reward.tolist(), std.tolist(), members.tolist(), strict=True)

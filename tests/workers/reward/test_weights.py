@@ -15,6 +15,7 @@ from workers.reward.weights import (
     drawn,
     one_vote,
     rater_shares,
+    vote_shares,
     weigh,
     weigh_each,
 )
@@ -239,3 +240,22 @@ def test_beside_many_by_ai_few_comparisons_of_people_lend_thumbs_no_more_than_th
     assert found[0].weight == LEVERAGE
     thumbs = [thumb("ann"), by_ai(0.5)]
     assert beside_ai(thumbs) == thumbs, "people compared nothing"
+
+
+def test_what_a_rater_says_of_one_reply_in_several_ways_is_one_vote():
+    """A thumb down, the correction that beats it, a choice against it; another reply, another rater."""
+    rows = [
+        thumb("ann", "no", up=False),
+        pair("ann", "a better one", "no"),
+        pair("ann", "no", "yes", 0.0),
+        thumb("ann", "something else"),
+        thumb("ben", "no", up=False),
+        thumb("ann", "no", up=False, asked="what else?"),
+    ]
+    third = pytest.approx(1 / 3)
+    assert vote_shares(rows).tolist() == [third, third, third, 1.0, 1.0, 1.0]
+    weighed, report = weigh(rows, 1.0, 0.5)
+    of_ann_on_no = [row.weight for row in weighed if row.rater == "ann" and "no" in (row.a, row.b)]
+    assert weighed[4].weight == pytest.approx(3 * weighed[0].weight)
+    assert len(of_ann_on_no) == 4
+    assert report.in_bursts == 0
