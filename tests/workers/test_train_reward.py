@@ -227,8 +227,10 @@ def test_what_ai_compares_takes_no_say_from_the_thumbs(train, tmp_path, monkeypa
     )
     people = labels(48, seed=1)
     metrics, _ = train("r", people, labels(8, seed=2), extra=tmp_path / "ai.parquet", epochs=1)
-    assert metrics["ai_labels"] == len(rows)
-    for given in learnt:
+    assert metrics["ai_labels"] == sum(not for_judge(row) for row in rows)
+    *by_members, by_judge = learnt
+    assert {row.source for row in by_judge} == {people[0].source}
+    for given in by_members:
         by_people = [row for row in given if row.source != "ai"]
         assert len(by_people) < len(given)
         number = sum(row.kind == "thumb" for row in by_people)
@@ -347,8 +349,8 @@ def test_ai_labels_of_held_out_conversations_are_left_out(tmp_path):
         "the judge learns from people alone"
     )
     people = [replace(row, weight=0.2) for row in labels(8, seed=2)]
-    weights = {row.weight for row in by_ai(config, people, [])}
-    assert weights == {pytest.approx(0.2)}, "as much of what a comparison by people weighs as was given"
+    weights = [row.weight for row in by_ai(config, people, [])]
+    assert weights == pytest.approx([0.2] * 8), "as much of what a comparison by people weighs as was given"
 
 
 @pytest.mark.slow
