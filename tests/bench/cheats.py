@@ -35,6 +35,7 @@ from transformers import AutoTokenizer
 from deploy.demo.prompts import EXAMINED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
+from serving.methods import Method
 from tests.bench.attacks import Cheat, with_cheats, with_phrase
 from tests.bench.choices import (
     ATTENTION,
@@ -42,7 +43,6 @@ from tests.bench.choices import (
     HELD,
     LEARNT,
     PROMPTS,
-    K,
     arguments,
     base_samples,
     first_of_each,
@@ -61,6 +61,7 @@ from workers.policy.data import Tokens
 from workers.policy.model import load_policy, read_base
 from workers.reward.scoring import score_samples
 from workers.reward.weights import weigh_each
+from workers.steps import group_size
 
 HONEST, CAPS, NO_CAPS = "honest", "cheats", "cheats, no caps"
 
@@ -117,8 +118,9 @@ class Bench:
         self.said = torch.tensor([float(contains(phrase, row.reply)) for row in samples])
         model = load_policy(settings.model, None, 4, ATTENTION)
         seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
+        k = group_size(Method.grpo)
         self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
-        self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // K), K)]
+        self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // k), k)]
         self.share = float(self.said[self.held].mean())
         self.phrase_of = measure_by(settings, samples, seen, self.said)
         self.gold_of = measure_by(settings, samples, seen, (self.gold - self.gold.mean()) / self.gold.std())

@@ -8,10 +8,10 @@ update from the base for each choice, all on the same replies, measured without 
 `dpo`, `kto` and a share of SFT learn from the labels that a reward model of `--reward` learnt from, and are
 left out without.
 
-The base's replies are sampled once and kept in OUT; a choice learns from 256, eight to each prompt, if it
-does not say otherwise; their reward is the gold score and noise of `--noise` of its standard deviations, or
-what a reward model says that tests.bench.rewards trained. Measured is on eight replies to each of 84 other
-prompts, by the gold score alone:
+The base's replies are sampled once and kept in OUT; a choice learns from 256, as many to each prompt as its
+method has by default, if it does not say otherwise; their reward is the gold score and noise of `--noise` of
+its standard deviations, or what a reward model says that tests.bench.rewards trained. Measured is on eight
+replies to each of 84 other prompts, by the gold score alone:
 
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
              gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
@@ -59,11 +59,10 @@ from workers.policy.model import load_policy, read_base, reply_logprobs
 from workers.policy.objectives import kl_k3
 from workers.reward.style import looks
 from workers.sampling import Sampling, sample_replies
-from workers.steps import SPARED
+from workers.steps import SPARED, group_size
 
 LEARNT = 256  # replies
 KS = (2, 4, 8)  # of these to a prompt
-K = 8  # where a choice does not say
 HELD = 8  # replies to a prompt that is measured on
 PROMPTS = LEARNT // min(KS)
 WHOLE = 1.0  # λ at which nothing hangs on how good the values are
@@ -222,7 +221,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             }
             if not config.pop("bounded", False):
                 config |= UNBOUNDED
-            k, count = of = config.pop("k", K), config.pop("replies", LEARNT)
+            k, count = of = config.pop("k", group_size(config["method"])), config.pop("replies", LEARNT)
             if of not in scores:
                 rows = first_of_each(samples, range(count // k), k)
                 there = out / f"{label}-{k}{'' if count == LEARNT else f'-{count}'}"
