@@ -219,16 +219,17 @@ def not_over_optimised(evidence: Evidence, limits: Limits) -> str | None:
 
 
 def of_one_mind(evidence: Evidence, _: Limits) -> str | None:
-    """Members whose mean rises, while they disagree more and one of them likes the candidate less than the
-    champion: what the others pay for is their own error (the worst case of an ensemble: Coste et al. 2023,
-    arXiv 2310.02743). No judge outweighs that."""
-    doubter = evidence.doubter.value
-    if not (evidence.members.interval[0] > 0.5 and evidence.disagreement_rise[0] > 0 and doubter < 0.5):
+    """Members whose mean rises, while they disagree more and one of them surely likes the candidate less than
+    the champion: what the others pay for is their own error (the worst case of an ensemble: Coste et al.
+    2023, arXiv 2310.02743). No judge outweighs that."""
+    doubter = evidence.doubter
+    risen = evidence.members.interval[0] > 0.5 and evidence.disagreement_rise[0] > 0
+    if not (risen and doubter.interval[1] < 0.5):
         return None
     return (
         f"over-optimised: the reward's members prefer it in {evidence.members.value:.0%} of comparisons, but "
         f"disagree more than on the champion's replies, by {evidence.disagreement.candidate:.3f} against "
-        f"{evidence.disagreement.other:.3f}, and one of them prefers it in only {doubter:.0%}"
+        f"{evidence.disagreement.other:.3f}, and one of them prefers it in only {doubter}"
     )
 
 

@@ -48,8 +48,9 @@ def record(
 
 
 def rebased(base: Record, champion: Record) -> Record:
-    """What is handed down where replies may be of another length now than when the base was asked: how the
-    champion writes at this one, and the probes that the base passed, which have a length of their own."""
+    """What stands for the base, and is handed down, where replies may be of another length now than when it
+    was asked: how the champion writes at this one, and the probes that the base passed, which have a length
+    of their own."""
     return champion.model_copy(update={"probes": base.probes})
 
 

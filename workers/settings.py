@@ -165,7 +165,7 @@ class WorkerSettings(ServingSettings):
     ai_judge_key: str | None = Field(default=None, description="The judge's API key")
     ai_pairs: int = Field(default=64, gt=0, description="Pairs of replies that it judges in a job, at most")
     ai_weight: float = Field(
-        default=0.5, gt=0, lt=1, description="What its labels of a pair weigh; a person's weighs 1"
+        default=0.5, gt=0, lt=1, description="What its labels of a pair weigh beside a person's comparison"
     )
     ai_concurrency: int = Field(default=8, gt=0, description="Questions to it at a time")
 

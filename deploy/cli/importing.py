@@ -184,8 +184,10 @@ def _report(session: Session, tally: Tally, import_id: Any, dry_run: bool, as_js
         screen.say(f"  line {error['line']}: {error['message']}")
     if tally.bad > SHOWN:
         more = ranges([int(error["line"]) for error in tally.errors[SHOWN:]])
-        beyond = f"; and {tally.bad - KEPT:,} after these" if tally.bad > KEPT else ""
-        screen.say(f"  … and {tally.bad - SHOWN:,} more, in lines {more}{beyond} (--json says what is wrong)")
+        beyond = f", and {tally.bad - KEPT:,} after these" if tally.bad > KEPT else ""
+        screen.say(
+            f"  … and {tally.bad - SHOWN:,} more, in lines {more}{beyond} (--json: what is wrong, up to {KEPT:,})"
+        )
     if dry_run:
         return
     if tally.labels:

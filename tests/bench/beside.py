@@ -27,7 +27,7 @@ from workers.labels import Prompt
 from workers.sampling import Sampling, sample_replies
 
 PAUSE, ALONE = 0.5, 20.0  # seconds between questions; for how long they are asked alone
-K = 4
+K = 8
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=2, help="updates, at most")
     add("--target", type=float, help="the gold mean at which to end; default: all rounds")
     add("--prompts", type=int, default=48)
-    add("--k", type=int, default=4, help="replies to a prompt")
+    add("--k", type=int, default=4, help="replies to a prompt, as online_dpo has")
     add("--max-tokens", type=int, default=80)
     add(
         "--free",

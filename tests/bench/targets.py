@@ -121,7 +121,7 @@ def grouped(trials: Iterable[Trial], key: Callable[[Trial], K]) -> list[tuple[K,
 def once_a_seed(trials: Sequence[Trial]) -> list[Trial]:
     """Of each seed the trial that learnt longest: one that went on without labels tells the same again."""
     seeds = grouped(trials, lambda trial: trial.plan.seed)
-    return [max(these, key=lambda trial: trial.learning_cycles) for _, these in seeds]
+    return [max(these, key=lambda trial: (trial.learning_cycles, trial.finished)) for _, these in seeds]
 
 
 def _cut_off(trial: Trial, end: float) -> bool:
@@ -142,7 +142,9 @@ def _learned(where: str, clean: Sequence[Trial]) -> list[Finding]:
     )
     what = f"{where}: win rate over policy-v0 within {WITHIN} cycles"
     mean = fmean(values)
-    whole = not any(end and _cut_off(trial, end.value) for trial, end in zip(clean, ends, strict=True))
+    whole = not any(
+        end is not None and _cut_off(trial, end.value) for trial, end in zip(clean, ends, strict=True)
+    )
     met = mean >= TARGET if whole else None
     return [Finding(what, f"≥ {TARGET:.2f}", f"{mean:.3f} over {len(values)} seeds ({each})", met)]
 
@@ -153,7 +155,8 @@ def _noise(where: str, clean: Sequence[Trial], some: Sequence[Trial]) -> list[Fi
     if not clean:
         return []
     score, found = scorer(clean[0].plan.scorer), []
-    for noise, these in grouped(noisy, lambda trial: trial.plan.noise):
+    for noise, seeds in grouped(noisy, lambda trial: trial.plan.noise):
+        these = once_a_seed(seeds)
         part = ratio(gains(these, score), gains(clean, score))
         what = f"{where}: gold gain with {noise:.0%} of the labels flipped, of the clean one"
         reached = "no clean gain" if part is None else f"{part[0]:.0%} ({part[1][0]:.0%} to {part[1][1]:.0%})"

@@ -191,7 +191,11 @@ def test_what_the_base_did_is_handed_down_and_every_version_measured_by_it(
     assert measured["against_base"]["cut"] == {"candidate": 1.0, "other": 0.0}
     assert any("cut at the most tokens allowed (the base: 0%)" in reason for reason in measured["reasons"])
     longer = compare("longer", ["good lovely"], [UNKIND], **second, base=handed_down, max_tokens=8)
-    assert (longer["against_base"], longer["base"]) == (None, handed_down)
+    assert longer["base"]["probes"] == handed_down["probes"]
+    assert (longer["base"]["max_tokens"], longer["base"]["words"]) == (8, pytest.approx(4))
+    assert longer["against_base"]["words"]["other"] == pytest.approx(4), "of the champion, at this length"
+    asked = sum(probe["replies"] for probe in longer["against_base"]["probes"].values())
+    assert asked == sum(count for _, count in handed_down["probes"].values())
 
 
 def test_no_held_out_prompt_is_an_error(compare, tmp_path):

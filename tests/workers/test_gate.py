@@ -256,7 +256,7 @@ def test_a_sign_of_over_optimisation_raises_the_bar_for_the_judge(sign, inside, 
     )
 
 
-SPLIT = {"doubter": rate(0.49, 0.4), "disagreement": Sides(0.3, 0.2), "disagreement_rise": (0.01, 0.2)}
+SPLIT = {"doubter": rate(0.4, 0.31), "disagreement": Sides(0.3, 0.2), "disagreement_rise": (0.01, 0.2)}
 
 
 def test_members_of_which_one_does_not_like_it_and_that_disagree_more_reject_it_whatever_the_judge_says():
@@ -265,13 +265,14 @@ def test_members_of_which_one_does_not_like_it_and_that_disagree_more_reject_it_
     assert not accepted
     assert said == (
         "over-optimised: the reward's members prefer it in 75% of comparisons, but disagree more than on the "
-        "champion's replies, by 0.300 against 0.200, and one of them prefers it in only 49%"
+        "champion's replies, by 0.300 against 0.200, and one of them prefers it in only "
+        "40% [31%, 49%] of comparisons on 20 prompts"
     )
 
 
 @pytest.mark.parametrize(
     "inside",
-    [{"doubter": rate(0.5, 0.4)}, {"disagreement_rise": (0.0, 0.2)}, {"members": rate(0.6, 0.5)}],
+    [{"doubter": rate(0.4, 0.3)}, {"disagreement_rise": (0.0, 0.2)}, {"members": rate(0.6, 0.5)}],
     ids=[
         "one of them is of two minds",
         "they do not surely disagree more",

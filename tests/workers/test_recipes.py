@@ -270,14 +270,19 @@ def test_the_trainer_loads_while_the_engines_sample(cycle, monkeypatch):
     assert "evaluate" in told[begin:last]
 
 
-def test_what_comes_after_an_ai_judge_loads_while_the_engines_sample_for_it(cycle, monkeypatch):
-    cycle.settings = JUDGE
-    told = []
+@pytest.mark.parametrize(
+    ("kind", "loaded"),
+    [(Kind.cycle, ["train_reward"]), (Kind.reward, ["train_reward"]), (Kind.policy, ["score", "optimise"])],
+)
+def test_what_comes_after_an_ai_judge_loads_while_engines_sample(begun, registry, monkeypatch, kind, loaded):
+    job, told = begun(kind), []
+    registry.add_reward(Version("reward-v1", "r/1", 1.0), job._lease)
+    job.settings = JUDGE
     monkeypatch.setattr(Run, "stand_by", lambda _, *programs: told.extend(programs))
-    cycle.finish("01-snapshot")
-    with pytest.raises(StageFailed, match="sample"):
-        cycle.cook()
-    assert told == ["train_reward"]
+    job.finish("01-snapshot")
+    with pytest.raises(StageFailed, match="train_reward" if kind is Kind.reward else "sample"):
+        job.cook()  # a reward job goes on without engines
+    assert told == loaded
 
 
 @pytest.mark.parametrize(

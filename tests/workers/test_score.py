@@ -100,14 +100,14 @@ def test_the_reward_is_the_weighted_sum_of_the_terms(stage, tiny_model, reward, 
     rules = rule_scores(samples, [(0, 1)], [Verdict(0, "kind", 0.1, 0.9)], [Principle("kind", "Be.", 1.0)])
     write_samples(tmp_path / "s.parquet", samples)
     write_rules(tmp_path / "rules.parquet", rules)
-    weights = {"length_weight": 0.3, "repetition_weight": 0.5, "rule_weight": 0.25}
+    weights = {"model_weight": 0.8, "length_weight": 0.3, "repetition_weight": 0.5, "rule_weight": 0.25}
     common = {"base_model": tiny_model, "reward": reward, "samples": tmp_path / "s.parquet"}
     metrics = stage("scored", score, **common, **weights, rules=tmp_path / "rules.parquet")
     scores = [found for _, found in read_scores(tmp_path / "scored" / "scores.parquet")]
     for found in scores:
         terms = found.terms
         assert found.reward == pytest.approx(
-            terms["model"] + 0.3 * terms["length"] + 0.5 * terms["repetition"] + 0.25 * terms["rules"]
+            0.8 * terms["model"] + 0.3 * terms["length"] + 0.5 * terms["repetition"] + 0.25 * terms["rules"]
         )
     assert [found.terms["repetition"] < 0 for found in scores] == [True, False, False] * 2
     unit = metrics["unit"]

@@ -348,9 +348,16 @@ def test_ai_labels_of_held_out_conversations_are_left_out(tmp_path):
     assert by_ai(with_judge, [], []) == [row for row in rows if not for_judge(row)] != rows, (
         "the judge learns from people alone"
     )
-    people = [replace(row, weight=0.2) for row in labels(8, seed=2)]
-    weights = [row.weight for row in by_ai(config, people, [])]
-    assert weights == pytest.approx([0.2] * 8), "as much of what a comparison by people weighs as was given"
+    people = labels(32, seed=2)
+    mine = [row for row in people if row.kind == "comparison" and not for_judge(row)]
+    weight_of = {id(row): 0.1 + 0.1 * place for place, row in enumerate(mine)}
+    people = [replace(row, weight=weight_of.get(id(row), 7.0)) for row in people]
+    usual = 0.1 + 0.05 * (len(mine) - 1)
+    found = by_ai(with_judge, people, [])
+    assert len(mine) > 2
+    assert [row.weight for row in found] == pytest.approx([usual] * len(found)), (
+        "1 becomes what people's comparisons weigh that the members learn from"
+    )
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
             nll=answers.nll,
             probes=passed,
             # Beside a champion that is the base itself, all is said already.
-            base=beside(own, config.base, probes) if config.champion.adapter else None,
+            base=beside(own, base, probes) if config.champion.adapter else None,
         ),
         judge_quality(config.judge, labels),
         length_taste(labels, ruler),

@@ -59,7 +59,12 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     std = members.std(1, correction=0)
     model = (members.mean(1) - config.uncertainty * std).tolist()
     rules = read_rules(config.rules) if config.rules else []
-    weights = Weights(config.length_weight, config.repetition_weight, config.rule_weight, config.model_weight)
+    weights = Weights(
+        model=config.model_weight,
+        length=config.length_weight,
+        repetition=config.repetition_weight,
+        rules=config.rule_weight,
+    )
     terms = reward_terms(samples, model, combined(samples, rules))
     reward = weighted_sum(terms, weights)
     rows = zip(reward.tolist(), std.tolist(), members.tolist(), strict=True)

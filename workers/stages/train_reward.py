@@ -51,14 +51,13 @@ RELIABILITY = "plots/reliability.json"  # in the reward directory
 
 
 class Config(StageConfig):
-    """`extra`: labels by AI, to train on only. `policy`: the version that answers now, on whose replies the
-    accuracy is reported too. `members`: as many of those of `init` go on, and what is missing begins afresh
-    beside them. `depth`: the share of the base's layers that are used, `upper`: how many of those carry the
-    adapter, `early`: up to which share heads read beside those below it (all, as `rank`, only where there is
-    no `init`, whose shape holds).
-    `max_labels`: newest labels of people that are trained on; the snapshot has drawn no more than that, since
-    weights hold for what is trained on. `confidence`: of the paired test. The others
-    are those of workers.reward.trainer.Training.
+    """`extra`: labels by AI, for the members alone. `policy`: the version that answers now, on whose replies
+    the accuracy is reported too. `members`: as many of those of `init` go on, and what is missing begins
+    afresh beside them. `depth`: the share of the base's layers that are used, `upper`: how many of those
+    carry the adapter, `early`: up to which share heads read beside those below it (all, as `rank`, only where
+    there is no `init`, whose shape holds). `max_labels`: newest labels of people that are trained on; the
+    snapshot has drawn no more than that, since weights hold for what is trained on. `confidence`: of the
+    paired test. The others are those of workers.reward.trainer.Training.
     """
 
     base_model: str
@@ -201,7 +200,7 @@ def people(config: Config) -> tuple[list[Label], list[Label]]:
 
 def by_ai(config: Config, train: Sequence[Label], holdout: Sequence[Label]) -> list[Label]:
     """Labels by AI for the members; their weights are for people's comparisons of weight 1, and become so for
-    those in `train`.
+    those of `train` that the members learn from.
 
     None is of a conversation that is measured on. Nor does the judge learn from any: an AI's verdicts pay the
     policy too, as rule scores, and a policy that flattered the AI would then flatter the judge of the gate.
@@ -209,7 +208,8 @@ def by_ai(config: Config, train: Sequence[Label], holdout: Sequence[Label]) -> l
     if config.extra is None:
         return []
     held_out = {label.conversation for label in holdout}
-    compared = [label.weight for label in train if label.kind == "comparison"]
+    for_members = [label for label in train if not (config.judge and for_judge(label))]
+    compared = [label.weight for label in for_members if label.kind == "comparison"]
     usual = fmean(compared) if compared else 1.0
     return [
         replace(label, weight=usual * label.weight)

@@ -24,7 +24,7 @@ export function gateFacts(metrics) {
     "Win rate over its parent": metrics.win_rate === undefined ? null : `${surely(metrics.win_rate, metrics.win_rate_interval)}, by the held-out judge`,
     "At like length": metrics.length_matched_win_rate === undefined ? null : surely(metrics.length_matched_win_rate, metrics.length_matched_interval),
     "By the members": metrics.members_win_rate === undefined ? null : surely(metrics.members_win_rate, metrics.members_win_rate_interval),
-    "By the member that likes it least": metrics.doubter_win_rate === undefined ? null : surely(metrics.doubter_win_rate, metrics.doubter_win_rate_interval),
+    "By the member that likes it least": metrics.doubter_win_rate === undefined || metrics.doubter_win_rate === metrics.members_win_rate ? null : surely(metrics.doubter_win_rate, metrics.doubter_win_rate_interval),
     "KL to the base": metrics.kl_base === undefined ? null : `${number(metrics.kl_base, 3)} nats a token`,
     "KL to its parent": metrics.kl_champion === undefined ? null : `${number(metrics.kl_champion, 3)} nats a token`,
     "Reference texts": rise === undefined ? null : `${share(Math.abs(rise), 1)} ${rise > 0 ? "less" : "more"} likely than to the base`,

@@ -9,6 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from deploy.cli.app import app
+from deploy.cli.importing import ranges
 from deploy.client import Client
 from deploy.state import Run
 from feedback.caller import Role
@@ -159,7 +160,7 @@ def test_many_bad_lines_are_counted_and_the_first_ones_shown(thumbwheel, tmp_pat
     lines = thumbwheel("import", file).stdout.splitlines()
     assert any("1,500 bad lines" in line for line in lines)
     assert sum(line.startswith("  line ") for line in lines) == 20
-    assert any(line.startswith("  … and 1,480 more") for line in lines)
+    assert any(line.startswith("  … and 1,480 more, in lines 21-1000, and 500 after these") for line in lines)
     assert "on these prompts too" in lines[-1]
     assert len(json.loads(thumbwheel("import", file, "--json").stdout)["errors"]) == 1000
 
@@ -233,3 +234,8 @@ def test_long_files_show_how_far_they_are(thumbwheel, tmp_path):
     assert "line 400, 400 imported" in told[0]
     quiet = thumbwheel("import", file, "--json")
     assert json.loads(quiet.stdout)["already"] == 450
+
+
+def test_lines_without_a_gap_are_told_together():
+    assert ranges([3, 7, 8, 9, 11]) == "3, 7-9, 11"
+    assert ranges([]) == ""
