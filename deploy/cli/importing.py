@@ -185,9 +185,7 @@ def _report(session: Session, tally: Tally, import_id: Any, dry_run: bool, as_js
     if tally.bad > SHOWN:
         more = ranges([int(error["line"]) for error in tally.errors[SHOWN:]])
         beyond = f", and {tally.bad - KEPT:,} after these" if tally.bad > KEPT else ""
-        screen.say(
-            f"  … and {tally.bad - SHOWN:,} more, in lines {more}{beyond} (--json: what is wrong, up to {KEPT:,})"
-        )
+        screen.say(f"  … and {tally.bad - SHOWN:,} more, in lines {more}{beyond} (--json: what is wrong)")
     if dry_run:
         return
     if tally.labels:
