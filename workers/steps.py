@@ -8,6 +8,7 @@ from serving.jobs import Kind
 from serving.methods import Method
 from serving.registry import Registry
 from workers import history
+from workers.methods.config import PACES
 from workers.runner import Finished, Run, StageFailed
 from workers.settings import WorkerSettings
 
@@ -255,15 +256,9 @@ def _rounds(
     return name, adapter, rules
 
 
-def group_size(method: Method) -> int:
-    """Replies to a prompt where nothing is said: those that a policy gradient learns from are compared with
-    all others to their prompt, pairs and bests are few of each."""
-    return 8 if method in CREDITED else 4
-
-
 def _sample(kitchen: Kitchen, snapshot: Finished, number: int, name: str, adapter: str | None) -> Finished:
     settings = kitchen.settings
-    k = settings.policy_k or group_size(kitchen.method)
+    k = settings.policy_k or PACES[kitchen.method].k
     return kitchen.run.stage(
         f"sample-{number}",
         "sample",

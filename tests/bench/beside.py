@@ -22,12 +22,14 @@ from deploy.demo.prompts import RATED
 from deploy.processes import PLACES
 from deploy.settings import DeploySettings
 from serving.engine import BASE, Engine, new_session
+from serving.methods import Method
 from tests.bench.own_engine import running_engine
 from workers.labels import Prompt
+from workers.methods.config import PACES
 from workers.sampling import Sampling, sample_replies
 
 PAUSE, ALONE = 0.5, 20.0  # seconds between questions; for how long they are asked alone
-K = 8
+K = PACES[Method.grpo].k
 
 
 def main() -> None:

@@ -56,12 +56,12 @@ from tests.bench.own_engine import run_program
 from tests.bench.simulated import poll, train_reward
 from workers.datasets import by_learner
 from workers.labels import Label, Sample
+from workers.methods.config import PACES
 from workers.packing import Reply
 from workers.policy.data import Tokens
 from workers.policy.model import load_policy, read_base
 from workers.reward.scoring import score_samples
 from workers.reward.weights import weigh_each
-from workers.steps import group_size
 
 HONEST, CAPS, NO_CAPS = "honest", "cheats", "cheats, no caps"
 
@@ -118,7 +118,7 @@ class Bench:
         self.said = torch.tensor([float(contains(phrase, row.reply)) for row in samples])
         model = load_policy(settings.model, None, 4, ATTENTION)
         seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
-        k = group_size(Method.grpo)
+        k = PACES[Method.grpo].k
         self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
         self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // k), k)]
         self.share = float(self.said[self.held].mean())

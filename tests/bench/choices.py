@@ -53,13 +53,14 @@ from serving.engine import Engine, new_session
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
 from workers.labels import Prompt, Sample, Score, read_samples, write_samples, write_scores
+from workers.methods.config import PACES
 from workers.packing import Reply
 from workers.policy.credit import fit_values, gae
 from workers.policy.model import load_policy, read_base, reply_logprobs
 from workers.policy.objectives import kl_k3
 from workers.reward.style import looks
 from workers.sampling import Sampling, sample_replies
-from workers.steps import SPARED, group_size
+from workers.steps import SPARED
 
 LEARNT = 256  # replies
 KS = (2, 4, 8)  # of these to a prompt
@@ -206,7 +207,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         noisy = rewarded(gold, args.noise)
         scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
-            path = out / f"choice-{label}-{re.sub(r'[^a-zβελ0-9.]+', '-', choice)}.json"
+            slug = re.sub(r"[^\w.]+", "-", choice)
+            path = out / f"choice-{label}-{slug}.json"
             on_labels = CHOICES[choice]["method"] in ON_LABELS or "sft_weight" in CHOICES[choice]
             if path.exists() or (on_labels and args.reward is None):
                 continue
@@ -221,7 +223,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             }
             if not config.pop("bounded", False):
                 config |= UNBOUNDED
-            k, count = of = config.pop("k", group_size(config["method"])), config.pop("replies", LEARNT)
+            k, count = of = config.pop("k", PACES[config["method"]].k), config.pop("replies", LEARNT)
             if of not in scores:
                 rows = first_of_each(samples, range(count // k), k)
                 there = out / f"{label}-{k}{'' if count == LEARNT else f'-{count}'}"

@@ -12,21 +12,23 @@ from workers.stage import StageConfig
 
 @dataclass(frozen=True)
 class Pace:
-    """What a method is run with where nothing else is said: it means another thing to each."""
+    """What a method is run with where nothing else is said: it means another thing to each. `k`: replies to a
+    prompt; a policy gradient compares each with all others, pairs and bests are few of many."""
 
     learning_rate: float
     beta: float
     batch: int
     max_kl_step: float
+    k: int
 
 
 PACES: dict[Method, Pace] = {
-    Method.rloo: Pace(1e-3, 0.02, 32, 0.06),
-    Method.grpo: Pace(1e-3, 0.02, 32, 0.06),
-    Method.online_dpo: Pace(4e-3, 0.1, 16, 0.15),
-    Method.dpo: Pace(4e-3, 0.1, 16, 0.15),
-    Method.kto: Pace(4e-3, 0.1, 16, 0.15),
-    Method.best_of_n: Pace(4e-3, 0.0, 16, 0.15),
+    Method.rloo: Pace(1e-3, 0.02, 32, 0.06, 8),
+    Method.grpo: Pace(1e-3, 0.02, 32, 0.06, 8),
+    Method.online_dpo: Pace(4e-3, 0.1, 16, 0.15, 4),
+    Method.dpo: Pace(4e-3, 0.1, 16, 0.15, 4),
+    Method.kto: Pace(4e-3, 0.1, 16, 0.15, 4),
+    Method.best_of_n: Pace(4e-3, 0.0, 16, 0.15, 4),
 }
 
 
@@ -102,4 +104,5 @@ class Config(StageConfig):
             own.beta if self.beta is None else self.beta,
             own.batch if self.batch is None else self.batch,
             own.max_kl_step if self.max_kl_step is None else self.max_kl_step,
+            own.k,
         )

@@ -208,13 +208,14 @@ def by_ai(config: Config, train: Sequence[Label], holdout: Sequence[Label]) -> l
     if config.extra is None:
         return []
     held_out = {label.conversation for label in holdout}
-    for_members = [label for label in train if not (config.judge and for_judge(label))]
-    compared = [label.weight for label in for_members if label.kind == "comparison"]
+    mine, given = (
+        [label for label in labels if not (config.judge and for_judge(label))]
+        for labels in (train, read_labels(config.extra))
+    )
+    compared = [label.weight for label in mine if label.kind == "comparison"]
     usual = fmean(compared) if compared else 1.0
     return [
-        replace(label, weight=usual * label.weight)
-        for label in read_labels(config.extra)
-        if label.conversation not in held_out and not (config.judge and for_judge(label))
+        replace(label, weight=usual * label.weight) for label in given if label.conversation not in held_out
     ]
 
 
