@@ -104,7 +104,7 @@ class WorkerSettings(ServingSettings):
         description="How far from 1 a token's importance ratio may be and still be moved further away",
     )
     optimise_sft_weight: float = Field(
-        default=0.0, ge=0, description="Weight of saying what people rated well (PPO-ptx)"
+        default=0.1, ge=0, description="Weight of saying what people rated well (PPO-ptx)"
     )
     optimise_plain_weight: float = Field(
         default=0.5, ge=0, description="Weight of staying with the base on plain texts that nobody rates"

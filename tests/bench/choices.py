@@ -5,8 +5,8 @@ update from the base for each choice, all on the same replies, measured without 
     python -m tests.bench.choices --out OUT --scorer length --reward OUT/reward-…/stage/reward
     python -m tests.bench.choices --report OUT
 
-`dpo`, `kto` and a share of SFT learn from the labels that a reward model of `--reward` learnt from, and are
-left out without.
+`dpo`, `kto` and the share of SFT learn from the labels that a reward model of `--reward` learnt from. Without
+one, nobody has rated anything: the former are left out, and so is the share.
 
 The base's replies are sampled once and kept in OUT; a choice learns from 256, as many to each prompt as its
 method has by default, if it does not say otherwise; their reward is the gold score and noise of `--noise` of
@@ -97,7 +97,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "grpo, plain 8": {"method": "grpo", "plain_weight": 8.0},
     "grpo, plain 2, learning rate 2e-3": {"method": "grpo", "plain_weight": 2.0, "learning_rate": 2e-3},
     "grpo, plain 1": {"method": "grpo", "plain_weight": 1.0},
-    "grpo, SFT 0.1": {"method": "grpo", "sft_weight": 0.1},
+    "grpo, no SFT": {"method": "grpo", "sft_weight": 0.0},
     "grpo, SFT 0.5": {"method": "grpo", "sft_weight": 0.5},
     "grpo, texts not restored": {"method": "grpo", "restores": 0},
     "grpo, plain 2, texts not restored": {"method": "grpo", "plain_weight": 2.0, "restores": 0},
@@ -209,7 +209,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         for choice in args.only:
             slug = re.sub(r"[^\w.]+", "-", choice)
             path = out / f"choice-{label}-{slug}.json"
-            on_labels = CHOICES[choice]["method"] in ON_LABELS or "sft_weight" in CHOICES[choice]
+            on_labels = CHOICES[choice]["method"] in ON_LABELS or CHOICES[choice].get("sft_weight", 0) > 0
             if path.exists() or (on_labels and args.reward is None):
                 continue
             folder = out / path.stem
@@ -233,7 +233,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
                     else scored(settings, [samples[row] for row in rows], args.reward.resolve(), there)
                 )
             config["scores"] = scores[of]
-            if on_labels:
+            if args.reward is None:
+                config["sft_weight"] = 0.0  # nobody has rated anything
+            else:
                 config["labels"] = args.reward.resolve().parents[1] / "train.parquet"
             began = time.monotonic()
             metrics = run_program("workers.stages.optimise", folder, config, environment)
