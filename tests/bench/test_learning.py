@@ -145,6 +145,7 @@ def experiment(api: Client, home: Path, plan: Plan, patience: float = 1.0) -> tu
 SMALL = Plan("length", cycles=2, plateau=1, labels=20, exam_prompts=12)
 
 
+@pytest.mark.slow
 def test_a_trial_from_labels_to_figures(api, gateway, worker, tmp_path):
     bench, saved = experiment(api, gateway.home, SMALL)
     bench.run()
@@ -254,6 +255,7 @@ def test_what_is_resumed_has_to_be_what_was_planned(tmp_path, capsys):
     assert "planned otherwise" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_service_is_told_neither_scores_nor_exams(api, gateway, worker):
     bench, _ = experiment(api, gateway.home, SMALL)
     bench.run()
@@ -277,6 +279,7 @@ def test_a_job_that_takes_too_long_is_cancelled(api, gateway, worker):
     assert cycle.evidence is None
 
 
+@pytest.mark.slow
 def test_raters_may_judge_by_the_champion(api, gateway, worker):
     plan = Plan(
         "length", cycles=2, labels=40, thumbs=1.0, exam_prompts=6, standard="champion", cheats=(0.1, 0.1)

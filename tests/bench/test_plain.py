@@ -51,6 +51,7 @@ def test_the_script_runs_all_rounds_and_ends_early_at_the_target(config, tmp_pat
     assert len(read_json(tmp_path / "legs.json")) == 1
 
 
+@pytest.mark.slow
 def test_a_round_goes_on_from_the_last_and_the_reference_stays_the_base(config, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(config.base_model)
     torch.manual_seed(0)

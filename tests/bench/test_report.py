@@ -127,6 +127,7 @@ def test_tables_say_it_all():
     assert "policy-v0" in as_text(cycle_table(Trial(Plan("length"), [])))
 
 
+@pytest.mark.slow
 def test_plots_are_files(tmp_path):
     found = trial([10, 20])
     found.cycles.append(cycle(3, "policy-v2", accepted=False))

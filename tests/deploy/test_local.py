@@ -143,6 +143,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_one_starts(home: Home) 
     assert home.local("up", "--detach").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_said_before_anything_is_started(home: Home) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

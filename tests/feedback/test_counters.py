@@ -269,6 +269,7 @@ async def test_counters_are_what_a_recount_of_the_events_comes_to(store, redis, 
     assert_counted(redis)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_who_keeps_looking_sees_what_a_first_look_sees(store, redis, seed):
     """What one gateway has read it keeps, while others take feedback of any hour."""

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from feedback.layout import ratings_key
 from tests.conftest import Gateway, chat
@@ -45,6 +46,7 @@ def test_a_thumb_waits_for_a_restart(gateway: Gateway, client: httpx.Client, val
         restart.join()
 
 
+@pytest.mark.slow
 def test_without_a_store_a_thumb_is_refused_soon(gateway: Gateway, client: httpx.Client, valkey):
     completion_id = chat(client)["id"]
     valkey.kill()
@@ -56,6 +58,7 @@ def test_without_a_store_a_thumb_is_refused_soon(gateway: Gateway, client: httpx
         valkey.start()
 
 
+@pytest.mark.slow
 def test_no_acknowledged_rating_is_lost(gateway: Gateway, client: httpx.Client, valkey):
     completion_id = chat(client)["id"]
     client.get(f"/v1/feedback/{completion_id}")  # waits until the reply is logged

@@ -136,6 +136,7 @@ def test_a_row_that_is_still_reading_its_prompt_draws_nothing():
     assert runner.input_batch.generators == generators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [40, 600, 1024], ids=["less than a block", "a part of one", "whole ones"])
 def test_words_are_drawn_as_often_as_they_are_likely(words):
     torch.manual_seed(0)

@@ -839,6 +839,7 @@ def test_a_second_round_goes_on_from_the_first_and_the_reference_stays_the_base(
         assert row["base_logprobs"] == pytest.approx(logps.tolist(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_probe_holds_the_log_probabilities_of_the_adapter_that_was_written(run, scored, tiny_model):
     _, folder = run("o", "online_dpo", scored())
     probes = json.loads((folder / "probe.json").read_text())

@@ -206,6 +206,7 @@ def test_stopping_worker_leaves_the_job_to_be_taken_up_again(run, jobs, stopping
     assert jobs.get(run.job.id).state == "running"
 
 
+@pytest.mark.slow
 def test_lease_is_renewed_while_a_stage_runs(run, jobs):
     run.stage("wait", "steps", {"seconds": 4})
     jobs.renew(run.lease)

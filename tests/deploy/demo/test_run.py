@@ -214,6 +214,7 @@ def test_win_rate_is_paired_and_counts_ties_half():
     assert low < 0.45 < 0.55 < high
 
 
+@pytest.mark.slow
 def test_demo_learns_and_says_so(api, gateway, worker):
     worker.seconds = 0.7
     report, text = demo(api, Plan(cycles=2, labels=12))

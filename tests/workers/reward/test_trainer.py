@@ -217,6 +217,7 @@ def test_members_believe_some_labels_more_and_a_single_judge_all_alike():
     assert np.mean(members, 0) == pytest.approx(judge), "together they make of the labels what can be made"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_a_lenient_rater_is_not_taken_for_good_replies(tiny_model, tmp_path, monkeypatch, known):
     """Ann likes all that she gets, and she got what is bad; Bob likes half of what is good and nothing else.

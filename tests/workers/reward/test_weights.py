@@ -122,6 +122,7 @@ def test_a_cap_that_nobody_reaches_changes_nothing():
     assert held == pytest.approx(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cap", [0.02, 0.05, 0.3])
 def test_the_cap_holds_wherever_it_can(cap):
     dice = np.random.default_rng(1)
