@@ -167,7 +167,7 @@ def update_reward(kitchen: Kitchen, snapshot: Finished, ai: AiFeedback | None) -
         gain = trained.metrics["judge_gain"]
         why_not += (
             f"; its judge is, and judges from now on: log loss {gain['new']:.3f} against {gain['old']:.3f} "
-            f"on {gain['labels']} held-out labels"
+            f"on {gain['labels']} unseen labels"
         )
     published = kitchen.run.stage(
         "publish_reward",

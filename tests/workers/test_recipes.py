@@ -203,7 +203,7 @@ def test_a_better_judge_alone_is_a_version_and_the_labels_stay_new(cycle):
     cycle.finish(*names[4:], evaluate=REJECTED)
     assert cycle.cook().reason == (
         "The new reward model is not better: it is not better; its judge is, and judges from now on: log "
-        "loss 0.600 against 0.700 on 20 held-out labels. The gate rejected the candidate: it is not better"
+        "loss 0.600 against 0.700 on 20 unseen labels. The gate rejected the candidate: it is not better"
     )
     assert not cycle.moved(), "the members have not learnt them"
 

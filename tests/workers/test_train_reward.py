@@ -149,6 +149,25 @@ def test_members_and_their_judge_are_accepted_apart(train):
 
 
 @pytest.mark.slow
+def test_the_better_judge_is_found_by_the_members_labels_where_the_holdout_cannot_tell(train):
+    """Its raters say of each pair both that it is so and that it is not."""
+    honest, liars = labels(96, seed=1), labels(96, seed=1, right=0.0)
+    lied_to = [liar if for_judge(row) else row for row, liar in zip(honest, liars, strict=True)]
+    said = labels(8, seed=2)
+    denied = [replace(row, target=1 - row.target, conversation=f"no-{row.conversation}") for row in said]
+    holdout = [*said, *denied]
+    unseen = len(holdout) + sum(not for_judge(row) for row in honest)
+    _, liar = train("liar", lied_to, holdout)
+    found, folder = train("found", honest, holdout, init=liar, epochs=6)
+    assert found["judge_accepted"]
+    assert found["judge_gain"]["labels"] == unseen
+    assert found["judge_gain"]["interval"][0] > 0
+    kept, _ = train("kept", lied_to, holdout, init=folder, epochs=6)
+    assert not kept["judge_accepted"]
+    assert kept["judge_gain"]["labels"] == unseen
+
+
+@pytest.mark.slow
 def test_members_that_are_asked_for_later_begin_beside_the_live_ones(train, tiny_model):
     first, folder = train("first", labels(64, seed=1), labels(24, seed=2), members=1, rank=4)
     assert (first["members"], first["members_begun"], first["members_left_out"]) == (["member-0"], [], [])

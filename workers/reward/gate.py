@@ -103,8 +103,20 @@ def judge_reward(gain: Gain | None, first: bool, confidence: float, holdout: Gai
     return Verdict(True, [said])
 
 
+def telling(holdout: Gain | None, wide: Gain | None) -> Gain | None:
+    """Which comparison of two judges decides: the holdout's, with its interval at `SURELY`, where it is sure
+    either way; else the `wide` one, with the members' labels, which no judge has seen.
+
+    These are some three times as many. With a quarter of all labels wrong, a judge of 80 labels that told no
+    better from worse was kept against three that learnt from more, by 0.0002 to 0.011 nats on 80 to 136
+    held-out labels.
+    """
+    sure = holdout is not None and (holdout.interval[0] > 0 or holdout.interval[1] < 0)
+    return holdout if sure else wide
+
+
 def judge_follows(gain: Gain | None, first: bool, with_members: bool) -> bool:
-    """Whether a new judge takes the place of the live one, by its gain on the holdout: of two the less
+    """Whether a new judge takes the place of the live one, by the gain that is `telling`: of two the less
     surprised one. `with_members`: with members that are accepted; alone it has to be surely better, as they
     have, and cannot be the first. A first one has nothing to follow."""
     if first or gain is None:

@@ -7,9 +7,10 @@ see two thirds of the conversations, the judge the other third: it never rewards
 better; of its adapter only so much counts as the members' labels bear out (`workers.reward.shrinkage`). From
 `init` it goes on where the live version stands. `warm` is the members' average. Members are
 accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
-labels, by a paired test; the judge by the same test on the holdout. Each is accepted apart, and what is not
-stays as it is in `init`: else a judge that happens to be bad would turn candidates away for as long as
-members are good enough not to be followed.
+labels, by a paired test; the judge by the same test on the holdout or, where that cannot tell, on it and the
+members' labels, which no judge has seen. Each is accepted apart, and what is not stays as it is in `init`:
+else a judge that happens to be bad would turn candidates away for as long as members are good enough not to
+be followed.
 
 Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 passes at `upper` 1 ordered
 0.67 of 495 unseen pairs as the raters' taste does, 6 passes at `upper` 3 as many, in 163 s of CPU instead of
@@ -102,39 +103,67 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Unseen:
-    """People's labels that no member learns from, in any version: the holdout, and what the judge alone
-    learns from."""
+class Part:
+    """Some of people's labels, with weights that are 1 on average."""
 
-    holdout: list[Label]
+    labels: list[Label]
     features: LabelFeatures
-    judged: list[Label]
-    judged_features: LabelFeatures
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """People's labels: the holdout, from which nobody learns, in any version; those that the judge alone
+    learns from, which are new to any member; and those of the members, new to any judge."""
+
+    holdout: Part
+    of_judge: Part
+    of_members: Part
+
+    def by_members(self) -> list[Label]:
+        return [*self.holdout.labels, *self.of_judge.labels]
+
+    def by_judge(self) -> list[Label]:
+        return [*self.holdout.labels, *self.of_members.labels]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One version on both."""
+    """One version on these: on the judge's labels its members, on the members' its judge."""
 
     holdout: Version
-    judged: Version
+    of_judge: Version
+    of_members: Version
 
-    def logits(self, held: Unseen) -> Floats:
-        """The members' mean, of the holdout's labels and then of the judge's."""
-        members = self.holdout.members
-        parts = self.holdout.logits(held.holdout, members), self.judged.logits(held.judged, members)
+    def by_members(self, held: Unseen) -> Floats:
+        """Their mean logits of `held.by_members()`."""
+        names = self.holdout.members
+        parts = (
+            self.holdout.logits(held.holdout.labels, names),
+            self.of_judge.logits(held.of_judge.labels, names),
+        )
+        return np.concatenate(parts)
+
+    def by_judge(self, held: Unseen) -> Floats:
+        """Its logits of `held.by_judge()`."""
+        parts = (
+            self.holdout.logits(held.holdout.labels, [JUDGE]),
+            self.of_members.logits(held.of_members.labels, [JUDGE]),
+        )
         return np.concatenate(parts)
 
     def with_those_of(self, other: "Measured", names: Sequence[str]) -> "Measured":
         return Measured(
-            self.holdout.with_those_of(other.holdout, names), self.judged.with_those_of(other.judged, names)
+            self.holdout.with_those_of(other.holdout, names),
+            self.of_judge.with_those_of(other.of_judge, names),
+            self.of_members.with_those_of(other.of_members, names),
         )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of the new adapters. `gain`, `judge_gain`: what decided of the members and of the judge;
-    `judge`: whether the new one is taken. Nothing is published where neither is."""
+    """What becomes of the new adapters. `gain`, `judge_gain`: what decided of the members and of the judge
+    (see `workers.reward.gate.judge_follows`); `judge`: whether the new one is taken. Nothing is published
+    where neither is."""
 
     members: Verdict
     gain: Gain | None
@@ -156,7 +185,7 @@ def main(config: Config, stage: Stage) -> dict[str, Any]:
     train, holdout = people(config)
     extra = by_ai(config, train, holdout)
     bench = set_up(config, stage, [*train, *extra])
-    held = Unseen(holdout, label_features(bench.model, bench.texts, holdout), *judged(bench))
+    held = unseen(bench, holdout)
     old = live(bench, held)
     read = time.monotonic()
     heads = fitted_heads(bench)
@@ -246,16 +275,17 @@ def with_judge(config: Config, members: list[str]) -> list[str]:
     return members + ([JUDGE] if config.judge else [])
 
 
-def judged(bench: Bench) -> tuple[list[Label], LabelFeatures]:
-    """People's labels that the judge learns from and the members do not, with weights as the holdout's: 1 on
-    average."""
-    own = [
-        row
-        for row, label in enumerate(bench.labels)
-        if bench.config.judge and label.source != "ai" and for_judge(label)
-    ]
-    labels = of_unit_weight([bench.labels[row] for row in own]) if own else []
-    return labels, [bench.features[row] for row in own]
+def unseen(bench: Bench, holdout: list[Label]) -> Unseen:
+    return Unseen(
+        Part(holdout, label_features(bench.model, bench.texts, holdout)),
+        part(bench, judges_rows(bench)),
+        part(bench, members_rows(bench)),
+    )
+
+
+def part(bench: Bench, rows: Sequence[int]) -> Part:
+    labels = of_unit_weight([bench.labels[row] for row in rows]) if rows else []
+    return Part(labels, [bench.features[row] for row in rows])
 
 
 def live(bench: Bench, held: Unseen) -> Measured | None:
@@ -270,11 +300,11 @@ def live(bench: Bench, held: Unseen) -> Measured | None:
 
 
 def measured(bench: Bench, held: Unseen, members: list[str], thumbs: Mapping[str, ThumbScale]) -> Measured:
-    """Of the judge's labels its members only."""
-    return Measured(
-        Version(members, scored(bench, held.features, with_judge(bench.config, members)), thumbs),
-        Version(members, scored(bench, held.judged_features, members), thumbs),
-    )
+    def of(part: Part, names: list[str]) -> Version:
+        return Version(members, scored(bench, part.features, names), thumbs)
+
+    judge = with_judge(bench.config, [])
+    return Measured(of(held.holdout, members + judge), of(held.of_judge, members), of(held.of_members, judge))
 
 
 def scored(bench: Bench, features: LabelFeatures, names: Sequence[str]) -> dict[str, Floats]:
@@ -333,15 +363,22 @@ def train_adapter(bench: Bench, name: str, number: int, head: Head) -> tuple[flo
 def beside_the_judge(bench: Bench) -> tuple[list[Label], LabelFeatures] | None:
     """People's labels that the members learn from, where there are any: the judge has few of its own to tell
     how wide looks spread. That says nothing of which it should like."""
-    rows = members_rows(bench)
-    if not rows:
-        return None
-    return of_unit_weight([bench.labels[row] for row in rows]), [bench.features[row] for row in rows]
+    others = part(bench, members_rows(bench))
+    return (others.labels, others.features) if others.labels else None
+
+
+def judges_rows(bench: Bench) -> list[int]:
+    """People's labels that the judge learns from, and no member."""
+    return [row for row in people_rows(bench) if bench.config.judge and for_judge(bench.labels[row])]
 
 
 def members_rows(bench: Bench) -> list[int]:
     """People's labels that the members learn from, and no judge."""
-    return [row for row in rows_of(bench.names[0], bench.labels, True) if bench.labels[row].source != "ai"]
+    return [row for row in people_rows(bench) if bench.config.judge and not for_judge(bench.labels[row])]
+
+
+def people_rows(bench: Bench) -> list[int]:
+    return [row for row, label in enumerate(bench.labels) if label.source != "ai"]
 
 
 def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
@@ -406,7 +443,7 @@ def finish(bench: Bench, held: Unseen, version: Measured) -> Measured:
     scales = {WARM: mean_scale([thumbs[name] for name in members])}
     replace(bench.shape, members=members).write(folder)
     write_thumbs(folder, {**thumbs, **scales})
-    averaged = Version(members, scored(bench, held.features, [WARM]), scales)
+    averaged = Version(members, scored(bench, held.holdout.features, [WARM]), scales)
     return replace(version, holdout=version.holdout.with_those_of(averaged, [WARM]))
 
 
@@ -432,7 +469,7 @@ def choose(config: Config, blind: float, held: Unseen, new: Measured, old: Measu
     """Who is accepted. `blind`: the logit of a thumb up that one would say who sees no reply.
 
     What decides of the members is measured on all labels that the members of neither version learnt from,
-    which is twice as many as the holdout has.
+    which is twice as many as the holdout has; of the judge, where the holdout cannot tell, likewise.
     """
 
     def gain(labels: Sequence[Label], logits: Callable[[Measured], Floats], confidence: float) -> Gain | None:
@@ -441,17 +478,23 @@ def choose(config: Config, blind: float, held: Unseen, new: Measured, old: Measu
         )
         return reward_gate.paired_gain(now, before[0] if before else None, confidence)
 
-    def members(version: Measured) -> Floats:
-        return version.holdout.logits(held.holdout, version.holdout.members)
-
-    def judge(version: Measured) -> Floats:
-        return version.holdout.logits(held.holdout, [JUDGE])
+    def on_holdout(version: Measured, names: Sequence[str]) -> Floats:
+        return version.holdout.logits(held.holdout.labels, names)
 
     first = old is None
-    wide = gain([*held.holdout, *held.judged], lambda version: version.logits(held), config.confidence)
-    veto = gain(held.holdout, members, reward_gate.SURELY)
+    wide = gain(held.by_members(), lambda version: version.by_members(held), config.confidence)
+    veto = gain(
+        held.holdout.labels,
+        lambda version: on_holdout(version, version.holdout.members),
+        reward_gate.SURELY,
+    )
     verdict = reward_gate.judge_reward(wide, first, config.confidence, veto)
-    judges = gain(held.holdout, judge, config.confidence) if config.judge else None
+    judges = None
+    if config.judge:
+        judges = reward_gate.telling(
+            gain(held.holdout.labels, lambda version: on_holdout(version, [JUDGE]), reward_gate.SURELY),
+            gain(held.by_judge(), lambda version: version.by_judge(held), config.confidence),
+        )
     follows = reward_gate.judge_follows(judges, first, verdict.accepted)
     return Choice(verdict, wide, follows, judges)
 
@@ -460,9 +503,9 @@ def figures(
     config: Config, train: Sequence[Label], held: Unseen, version: Measured, old: Measured | None
 ) -> dict[str, Any]:
     """What a version is worth, and the one before it, on the holdout."""
-    blind, holdout, found = reward_report.base_rate(train), held.holdout, version.holdout
+    blind, holdout, found = reward_report.base_rate(train), held.holdout.labels, version.holdout
     logits = found.logits(holdout, found.members)
-    wide = reward_report.measure([*holdout, *held.judged], version.logits(held), blind)[1]
+    wide = reward_report.measure(held.by_members(), version.by_members(held), blind)[1]
 
     def of(measured: Version, names: Sequence[str]) -> dict[str, Any]:
         return reward_report.measure(holdout, measured.logits(holdout, names), blind)[1]

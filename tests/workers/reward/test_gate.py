@@ -13,6 +13,7 @@ from workers.reward.gate import (
     judge_reward,
     paired_gain,
     reliability,
+    telling,
 )
 from workers.statistics import bootstrap_interval
 
@@ -61,6 +62,21 @@ def test_of_two_judges_the_one_that_the_holdout_surprises_less_is_taken():
     assert unsure.mean > 0 > unsure.interval[0]
     assert judge_follows(unsure, False, True), "beside new members"
     assert not judge_follows(unsure, False, False), "no version for so little"
+
+
+def test_of_two_judges_the_holdout_decides_where_it_is_sure_and_else_all_labels_that_are_new_to_both():
+    old = evidence([0.5] * 12)
+    better, worse, either = ([0.4] * 12, [0.6] * 12, [0.6, 0.41] * 6)
+    wide = paired_gain(evidence([0.45] * 48), evidence([0.5] * 48), 0.6)
+    for sure in (better, worse):
+        holdout = paired_gain(evidence(sure), old, SURELY)
+        assert telling(holdout, wide) is holdout
+    unsure = paired_gain(evidence(either), old, SURELY)
+    assert unsure.mean < 0 < unsure.interval[1]
+    assert telling(unsure, wide) is wide
+    assert judge_follows(telling(unsure, wide), False, False)
+    assert telling(None, wide) is wide, "of two labels or more that are new to both it has none"
+    assert telling(None, None) is None
 
 
 def test_a_judge_that_cannot_be_compared_comes_and_stays_with_its_members():
