@@ -53,7 +53,9 @@ class WorkerSettings(ServingSettings):
         default=256, ge=0, description="Replies of earlier jobs that are learnt from once more, at most"
     )
     max_tokens: int = Field(default=80, gt=0, description="Tokens a sampled reply, at most")
-    uncertainty: float = Field(default=0.5, ge=0, description="λ: reward = mean - λ·std of the members")
+    uncertainty: float = Field(
+        default=0.5, ge=0, description="λ: reward = mean - λ·std of the members, where these score"
+    )
     score_reward: Literal["ensemble", "warm"] = Field(
         default="ensemble", description="Who scores: the members, or their average in weight space"
     )
@@ -93,7 +95,9 @@ class WorkerSettings(ServingSettings):
         default=96, ge=0, description="People's newest comparisons that online_dpo learns from too, at most"
     )
     optimise_chosen_weight: float = Field(
-        default=1.0, ge=0, description="Weight of the preferred reply's own likelihood in dpo (RPO)"
+        default=1.0,
+        ge=0,
+        description="Weight of the preferred reply's own likelihood in dpo and online_dpo (RPO)",
     )
     optimise_credit_decay: float = Field(
         default=0.7, ge=0, le=1, description="λ of the credit for single tokens; 1: one advantage a reply"

@@ -118,7 +118,7 @@ class Bench:
         self.said = torch.tensor([float(contains(phrase, row.reply)) for row in samples])
         model = load_policy(settings.model, None, 4, ATTENTION)
         seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
-        k = PACES[Method.grpo].k
+        k = settings.policy_k or PACES[Method.grpo].k
         self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
         self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // k), k)]
         self.share = float(self.said[self.held].mean())
@@ -141,6 +141,7 @@ class Bench:
             "init": None,
             "method": "grpo",
             "scores": scored(self.settings, self.updated, reward, folder / "score"),
+            "labels": folder / "train.parquet",
             "seed": seed,
         }
         environment = worker("train", self.settings).environment

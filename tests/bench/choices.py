@@ -119,11 +119,12 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What one choice came to; `seconds`: of the stage, its start included; `nll_rise`: how much less likely
-    the gate's reference texts became, as a share."""
+    """What one choice came to; `k`: replies to a prompt; `seconds`: of the stage, its start included;
+    `nll_rise`: how much less likely the gate's reference texts became, as a share."""
 
     choice: str
     scorer: str
+    k: int
     seconds: float
     kl: float
     gain: float
@@ -207,8 +208,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         noisy = rewarded(gold, args.noise)
         scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
+            k = CHOICES[choice].get("k") or settings.policy_k or PACES[CHOICES[choice]["method"]].k
             slug = re.sub(r"[^\w.]+", "-", choice)
-            path = out / f"choice-{label}-{slug}.json"
+            path = out / f"choice-{label}-{slug}-k{k}.json"
             on_labels = CHOICES[choice]["method"] in ON_LABELS or CHOICES[choice].get("sft_weight", 0) > 0
             if path.exists() or (on_labels and args.reward is None):
                 continue
@@ -223,7 +225,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
             }
             if not config.pop("bounded", False):
                 config |= UNBOUNDED
-            k, count = of = config.pop("k", PACES[config["method"]].k), config.pop("replies", LEARNT)
+            config.pop("k", None)
+            of = k, count = k, config.pop("replies", LEARNT)
             if of not in scores:
                 rows = first_of_each(samples, range(count // k), k)
                 there = out / f"{label}-{k}{'' if count == LEARNT else f'-{count}'}"
@@ -241,7 +244,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             metrics = run_program("workers.stages.optimise", folder, config, environment)
             seconds = time.monotonic() - began
             found = measure(load_policy(settings.model, folder / "adapter", 4, ATTENTION))
-            path.write_text(json.dumps(asdict(Found(choice, label, seconds, *found, metrics["nll_rise"]))))
+            path.write_text(json.dumps(asdict(Found(choice, label, k, seconds, *found, metrics["nll_rise"]))))
             console.print(f"{label}: {choice}: gain {found[1]:.2f} at KL {found[0]:.3f}, aim {found[3]:.3f}")
 
 
@@ -342,18 +345,18 @@ def read(out: Path) -> list[Found]:
 
 
 def table_of(found: Sequence[Found]) -> Table:
-    """A choice a row, in the order of CHOICES; for each scorer its figures."""
+    """A choice and K a row, in the order of CHOICES; for each scorer its figures."""
     scorers = sorted({row.scorer for row in found})
-    table = Table("choice", "seconds")
+    table = Table("choice", "K", "seconds")
     for name in scorers:
         for figure in ("gain", "KL", "aim", "plain text"):
             table.add_column(f"{name}: {figure}")
-    for choice in CHOICES:
-        rows = {row.scorer: row for row in found if row.choice == choice}
-        if rows:
-            seconds = sum(row.seconds for row in rows.values()) / len(rows)
-            cells = [cell for name in scorers for cell in _cells(rows.get(name))]
-            table.add_row(choice, f"{seconds:.0f}", *cells)
+    known = {(row.choice, row.k) for row in found}
+    for choice, k in sorted(known, key=lambda each: (list(CHOICES).index(each[0]), each[1])):
+        rows = {row.scorer: row for row in found if (row.choice, row.k) == (choice, k)}
+        seconds = sum(row.seconds for row in rows.values()) / len(rows)
+        cells = [cell for name in scorers for cell in _cells(rows.get(name))]
+        table.add_row(choice, str(k), f"{seconds:.0f}", *cells)
     return table
 
 

@@ -814,8 +814,30 @@ def test_whoever_goes_on_from_an_adapter_is_held_to_the_base_and_not_to_a_copy_o
     assert metrics["steps"] == 1
     assert metrics["loss"] == pytest.approx(expected, abs=0.002)
     assert list(trainer.model.peft_config) == ["default"]
+    assert getattr(trainer.args, "label_smoothing", 0) == 0, "TRL's loss would ignore it, and say nothing"
     assert metrics["optimised"] == metrics["trainable"]
     assert written(folder) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize(("method", "decay"), [("grpo", 1.0), ("grpo", 0.7), ("rloo", 0.7)])
+def test_a_policy_gradient_that_goes_on_from_an_adapter_has_the_base_as_its_reference(
+    method, decay, run, scored, tiny_model, moved_policy, tmp_path, monkeypatch
+):
+    """Whoever sampled: of some replies the engines have said what the base makes of them, of others not."""
+    moved_policy(0.5).save_pretrained(str(tmp_path / "moved"))
+    rows = [(replace(row, by_base=row.prompt_id < 2), score) for row, score in read_scores(scored(prompts=4))]
+    write_scores(tmp_path / "s.parquet", *zip(*rows, strict=True))
+    found, make = [], optimise.METHODS[method]
+    monkeypatch.setitem(optimise.METHODS, method, lambda work: found.append(make(work)) or found[0])
+    run("o", method, tmp_path / "s.parquet", init=tmp_path / "moved", epochs=1, credit_decay=decay)
+    ((trainer, _),) = found
+    batch, policy = trainer._batch, load_policy(tiny_model, tmp_path / "moved", 4, TARGETS)
+    samples = [row for row, _ in rows]
+    ids = [row.prompt_token_ids for row in samples], [row.token_ids for row in samples]
+    base, mine = (torch.cat(of(policy, *ids, 256)) for of in (base_logprobs, reply_logprobs))
+    reference = batch["ref_per_token_logps"][batch["completion_mask"].bool()]
+    assert reference.tolist() == pytest.approx(base.tolist(), abs=0.01)
+    assert float((mine - base).abs().max()) > 0.1, "or nothing would tell them apart"
 
 
 @pytest.mark.slow

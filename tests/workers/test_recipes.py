@@ -404,6 +404,9 @@ def test_a_round_is_held_to_a_little_less_than_the_gate_allows(cycle):
     given = optimise.Config.model_validate(cycle.given("06-optimise-1"))
     assert given.max_nll_rise == pytest.approx(0.045)
     assert given.targets == ("v_proj", "o_proj")
+    assert given.sft_weight == 0.1, "what people rated well is learnt too"
+    assert given.labels is not None
+    assert given.labels.name == "train.parquet"
 
 
 def test_evaluate_is_told_what_it_needs_to_judge_by(cycle, registry, tmp_path):

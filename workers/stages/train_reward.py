@@ -8,9 +8,9 @@ better; of its adapter only so much counts as the members' labels bear out (`wor
 `init` it goes on where the live version stands. `warm` is the members' average. Members are
 accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
 labels, by a paired test; the judge by the same test on the holdout or, where that cannot tell, on it and the
-members' labels, which no judge has seen. Each is accepted apart, and what is not stays as it is in `init`:
-else a judge that happens to be bad would turn candidates away for as long as members are good enough not to
-be followed.
+members' labels, from which no judge learns what is good. Each is accepted apart, and what is not stays as it
+is in `init`: else a judge that happens to be bad would turn candidates away for as long as members are good
+enough not to be followed.
 
 Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 passes at `upper` 1 ordered
 0.67 of 495 unseen pairs as the raters' taste does, 6 passes at `upper` 3 as many, in 163 s of CPU instead of
