@@ -35,7 +35,6 @@ from transformers import AutoTokenizer
 from deploy.demo.prompts import EXAMINED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
-from serving.methods import Method
 from tests.bench.attacks import Cheat, with_cheats, with_phrase
 from tests.bench.choices import (
     ATTENTION,
@@ -48,6 +47,7 @@ from tests.bench.choices import (
     first_of_each,
     measure_by,
     opened,
+    replies_to_a_prompt,
     scored,
 )
 from tests.bench.gold import contains, scorer
@@ -56,7 +56,6 @@ from tests.bench.own_engine import run_program
 from tests.bench.simulated import poll, train_reward
 from workers.datasets import by_learner
 from workers.labels import Label, Sample
-from workers.methods.config import PACES
 from workers.packing import Reply
 from workers.policy.data import Tokens
 from workers.policy.model import load_policy, read_base
@@ -118,7 +117,7 @@ class Bench:
         self.said = torch.tensor([float(contains(phrase, row.reply)) for row in samples])
         model = load_policy(settings.model, None, 4, ATTENTION)
         seen: Seen = read_base(model, [Reply(row.prompt_token_ids, row.token_ids) for row in samples], BUDGET)
-        k = settings.policy_k or PACES[Method.grpo].k
+        self.k = k = replies_to_a_prompt(settings, "grpo")
         self.held = first_of_each(samples, range(PROMPTS, PROMPTS + len(EXAMINED)), HELD)
         self.updated = [samples[row] for row in first_of_each(samples, range(LEARNT // k), k)]
         self.share = float(self.said[self.held].mean())
@@ -127,7 +126,7 @@ class Bench:
 
     def run(self, arm: str, seed: int) -> Found:
         """Train, update and measure, unless that is done."""
-        words = [*arm.replace(",", "").split(), f"seed{seed}"]
+        words = [*arm.replace(",", "").split(), f"seed{seed}", f"k{self.k}"]
         folder = self.out / "-".join(["cheats", self.name, self.phrase, str(self.labels), *words])
         path = folder.with_suffix(".json")
         if path.exists():

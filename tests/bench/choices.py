@@ -8,10 +8,10 @@ update from the base for each choice, all on the same replies, measured without 
 `dpo`, `kto` and the share of SFT learn from the labels that a reward model of `--reward` learnt from. Without
 one, nobody has rated anything: the former are left out, and so is the share.
 
-The base's replies are sampled once and kept in OUT; a choice learns from 256, as many to each prompt as its
-method has by default, if it does not say otherwise; their reward is the gold score and noise of `--noise` of
-its standard deviations, or what a reward model says that tests.bench.rewards trained. Measured is on eight
-replies to each of 84 other prompts, by the gold score alone:
+The base's replies are sampled once and kept in OUT; a choice learns from 256, as many to each prompt as
+THUMBWHEEL_POLICY_K says (2, 4 or 8) or its method has by default, if it does not say otherwise; their reward
+is the gold score and noise of `--noise` of its standard deviations, or what a reward model says that was
+trained by tests.bench.rewards. Measured is on eight replies to each of 84 other prompts, by the gold score:
 
     gain     Σ_t A_t·(log π - log π_0)_t, mean over replies, in standard deviations of gold: the first-order
              gain of π over the base (the policy gradient theorem, Sutton et al. 1999). A_t is the whole gold
@@ -50,6 +50,7 @@ from deploy.demo.prompts import EXAMINED, RATED
 from deploy.processes import worker
 from deploy.settings import DeploySettings
 from serving.engine import Engine, new_session
+from serving.methods import Method
 from tests.bench.gold import scorer
 from tests.bench.own_engine import run_program, running_engine
 from workers.labels import Prompt, Sample, Score, read_samples, write_samples, write_scores
@@ -208,7 +209,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         noisy = rewarded(gold, args.noise)
         scores: dict[tuple[int, int], Path] = {}
         for choice in args.only:
-            k = CHOICES[choice].get("k") or settings.policy_k or PACES[CHOICES[choice]["method"]].k
+            k = CHOICES[choice].get("k") or replies_to_a_prompt(settings, CHOICES[choice]["method"])
             slug = re.sub(r"[^\w.]+", "-", choice)
             path = out / f"choice-{label}-{slug}-k{k}.json"
             on_labels = CHOICES[choice]["method"] in ON_LABELS or CHOICES[choice].get("sft_weight", 0) > 0
@@ -226,7 +227,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
             if not config.pop("bounded", False):
                 config |= UNBOUNDED
             config.pop("k", None)
-            of = k, count = k, config.pop("replies", LEARNT)
+            count = config.pop("replies", LEARNT)
+            of = k, count
             if of not in scores:
                 rows = first_of_each(samples, range(count // k), k)
                 there = out / f"{label}-{k}{'' if count == LEARNT else f'-{count}'}"
@@ -246,6 +248,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
             found = measure(load_policy(settings.model, folder / "adapter", 4, ATTENTION))
             path.write_text(json.dumps(asdict(Found(choice, label, k, seconds, *found, metrics["nll_rise"]))))
             console.print(f"{label}: {choice}: gain {found[1]:.2f} at KL {found[0]:.3f}, aim {found[3]:.3f}")
+
+
+def replies_to_a_prompt(settings: DeploySettings, method: str) -> int:
+    """K of a method, as the service would have it. SystemExit where the base was not sampled so often."""
+    k = settings.policy_k or PACES[Method(method)].k
+    if k not in KS:
+        raise SystemExit(f"THUMBWHEEL_POLICY_K is {k}: here it may be {', '.join(map(str, KS))}")
+    return k
 
 
 def base_samples(settings: DeploySettings, out: Path) -> list[Sample]:
@@ -341,7 +351,7 @@ def first_of_each(samples: Sequence[Sample], prompts: range, count: int) -> list
 
 
 def read(out: Path) -> list[Found]:
-    return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("choice-*.json"))]
+    return [Found(**json.loads(path.read_text())) for path in sorted(out.glob("choice-*-k[0-9]*.json"))]
 
 
 def table_of(found: Sequence[Found]) -> Table:

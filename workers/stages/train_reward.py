@@ -7,10 +7,10 @@ see two thirds of the conversations, the judge the other third: it never rewards
 better; of its adapter only so much counts as the members' labels bear out (`workers.reward.shrinkage`). From
 `init` it goes on where the live version stands. `warm` is the members' average. Members are
 accepted only if they predict better than those of `init` what neither have seen, the holdout and the judge's
-labels, by a paired test; the judge by the same test on the holdout or, where that cannot tell, on it and the
-members' labels, from which no judge learns what is good. Each is accepted apart, and what is not stays as it
-is in `init`: else a judge that happens to be bad would turn candidates away for as long as members are good
-enough not to be followed.
+labels, by a paired test; the judge if it is the better one of two on the holdout or, where that cannot tell,
+on it and the members' labels, from which no judge learns what is good. Each is accepted apart, and what is
+not stays as it is in `init`: else a judge that happens to be bad would turn candidates away for as long as
+members are good enough not to be followed.
 
 Few passes and one adapted layer: with SmolLM2-135M and 323 simulated labels, 3 passes at `upper` 1 ordered
 0.67 of 495 unseen pairs as the raters' taste does, 6 passes at `upper` 3 as many, in 163 s of CPU instead of
@@ -112,57 +112,53 @@ class Part:
 
 @dataclass(frozen=True)
 class Unseen:
-    """People's labels: the holdout, from which nobody learns, in any version; those that the judge alone
-    learns from, which are new to any member; and those of the members, new to any judge."""
+    """People's labels: the holdout, from which nobody learns, in any version; what the judge alone learns
+    from, new to any member; and what the members learn from, new to any judge."""
 
     holdout: Part
-    of_judge: Part
-    of_members: Part
+    to_members: Part
+    to_judge: Part
 
     def by_members(self) -> list[Label]:
-        return [*self.holdout.labels, *self.of_judge.labels]
+        return [*self.holdout.labels, *self.to_members.labels]
 
     def by_judge(self) -> list[Label]:
-        return [*self.holdout.labels, *self.of_members.labels]
+        return [*self.holdout.labels, *self.to_judge.labels]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One version on these: on the judge's labels its members, on the members' its judge."""
+    """One version on these."""
 
     holdout: Version
-    of_judge: Version
-    of_members: Version
+    to_members: Version
+    to_judge: Version
 
     def by_members(self, held: Unseen) -> Floats:
         """Their mean logits of `held.by_members()`."""
-        names = self.holdout.members
-        parts = (
-            self.holdout.logits(held.holdout.labels, names),
-            self.of_judge.logits(held.of_judge.labels, names),
-        )
-        return np.concatenate(parts)
+        both = (self.holdout, held.holdout), (self.to_members, held.to_members)
+        return _said(both, self.holdout.members)
 
     def by_judge(self, held: Unseen) -> Floats:
         """Its logits of `held.by_judge()`."""
-        parts = (
-            self.holdout.logits(held.holdout.labels, [JUDGE]),
-            self.of_members.logits(held.of_members.labels, [JUDGE]),
-        )
-        return np.concatenate(parts)
+        return _said([(self.holdout, held.holdout), (self.to_judge, held.to_judge)], [JUDGE])
 
     def with_those_of(self, other: "Measured", names: Sequence[str]) -> "Measured":
         return Measured(
             self.holdout.with_those_of(other.holdout, names),
-            self.of_judge.with_those_of(other.of_judge, names),
-            self.of_members.with_those_of(other.of_members, names),
+            self.to_members.with_those_of(other.to_members, names),
+            self.to_judge.with_those_of(other.to_judge, names),
         )
+
+
+def _said(parts: Sequence[tuple[Version, Part]], names: Sequence[str]) -> Floats:
+    return np.concatenate([version.logits(part.labels, names) for version, part in parts])
 
 
 @dataclass(frozen=True)
 class Choice:
     """What becomes of the new adapters. `gain`, `judge_gain`: what decided of the members and of the judge
-    (see `workers.reward.gate.judge_follows`); `judge`: whether the new one is taken. Nothing is published
+    (see `workers.reward.gate.telling`); `judge`: whether the new one is taken. Nothing is published
     where neither is."""
 
     members: Verdict
@@ -278,12 +274,19 @@ def with_judge(config: Config, members: list[str]) -> list[str]:
 def unseen(bench: Bench, holdout: list[Label]) -> Unseen:
     return Unseen(
         Part(holdout, label_features(bench.model, bench.texts, holdout)),
-        part(bench, judges_rows(bench)),
-        part(bench, members_rows(bench)),
+        part_of(bench, judge=True),
+        part_of(bench, judge=False),
     )
 
 
-def part(bench: Bench, rows: Sequence[int]) -> Part:
+def part_of(bench: Bench, *, judge: bool) -> Part:
+    """People's labels that the judge learns from, or the members; none where there is no judge to be told
+    apart from."""
+    rows = [
+        row
+        for row, label in enumerate(bench.labels)
+        if bench.config.judge and label.source != "ai" and for_judge(label) == judge
+    ]
     labels = of_unit_weight([bench.labels[row] for row in rows]) if rows else []
     return Part(labels, [bench.features[row] for row in rows])
 
@@ -304,7 +307,9 @@ def measured(bench: Bench, held: Unseen, members: list[str], thumbs: Mapping[str
         return Version(members, scored(bench, part.features, names), thumbs)
 
     judge = with_judge(bench.config, [])
-    return Measured(of(held.holdout, members + judge), of(held.of_judge, members), of(held.of_members, judge))
+    return Measured(
+        of(held.holdout, [*members, *judge]), of(held.to_members, members), of(held.to_judge, judge)
+    )
 
 
 def scored(bench: Bench, features: LabelFeatures, names: Sequence[str]) -> dict[str, Floats]:
@@ -363,22 +368,8 @@ def train_adapter(bench: Bench, name: str, number: int, head: Head) -> tuple[flo
 def beside_the_judge(bench: Bench) -> tuple[list[Label], LabelFeatures] | None:
     """People's labels that the members learn from, where there are any: the judge has few of its own to tell
     how wide looks spread. That says nothing of which it should like."""
-    others = part(bench, members_rows(bench))
+    others = part_of(bench, judge=False)
     return (others.labels, others.features) if others.labels else None
-
-
-def judges_rows(bench: Bench) -> list[int]:
-    """People's labels that the judge learns from, and no member."""
-    return [row for row in people_rows(bench) if bench.config.judge and for_judge(bench.labels[row])]
-
-
-def members_rows(bench: Bench) -> list[int]:
-    """People's labels that the members learn from, and no judge."""
-    return [row for row in people_rows(bench) if bench.config.judge and not for_judge(bench.labels[row])]
-
-
-def people_rows(bench: Bench) -> list[int]:
-    return [row for row, label in enumerate(bench.labels) if label.source != "ai"]
 
 
 def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
@@ -388,8 +379,8 @@ def shrink_judge(bench: Bench, scale: ThumbScale) -> tuple[float, ThumbScale]:
     What it adds to all thumbed replies alike goes into what a thumb up takes: that is not the adapter's to
     lose.
     """
-    rows = members_rows(bench)
-    labels, replies = [bench.labels[row] for row in rows], flat([bench.features[row] for row in rows])
+    others = part_of(bench, judge=False)
+    labels, replies = others.labels, flat(others.features)
     frozen = bench.model.frozen_rewards(replies, JUDGE).double().numpy()
     added = bench.model.score(replies, JUDGE).double().numpy() - frozen
     thumbed = [label.kind == "thumb" for label in labels]

@@ -52,7 +52,7 @@ def test_one_that_is_surely_worse_on_the_holdout_alone_does_not_pass():
     assert judge_reward(gain, False, 0.8, holdout=None).accepted
 
 
-def test_of_two_judges_the_one_that_the_holdout_surprises_less_is_taken():
+def test_of_two_judges_the_one_that_is_surprised_less_is_taken():
     old = evidence([0.5, 0.7] * 6)
     better, worse = evidence([0.4, 0.6] * 6), evidence([0.6, 0.8] * 6)
     perhaps = evidence([0.3, 0.95, 0.2, 0.9] * 3)
@@ -75,8 +75,14 @@ def test_of_two_judges_the_holdout_decides_where_it_is_sure_and_else_all_labels_
     assert unsure.mean < 0 < unsure.interval[1]
     assert telling(unsure, wide) is wide
     assert judge_follows(telling(unsure, wide), False, False)
-    assert telling(None, wide) is wide, "of two labels or more that are new to both it has none"
-    assert telling(None, None) is None
+    seems_better = paired_gain(evidence([0.3, 0.68] * 6), old, SURELY)
+    assert seems_better.mean > 0 > seems_better.interval[0]
+    against = paired_gain(evidence([0.55] * 48), evidence([0.5] * 48), 0.6)
+    assert not judge_follows(telling(seems_better, against), False, True)
+    assert telling(None, wide) is None, "without a holdout none is compared"
+    alone = paired_gain(evidence(better, groups=["one"] * 12), old, SURELY)
+    assert alone.interval[0] > 0
+    assert telling(alone, wide) is wide, "one conversation is never sure"
 
 
 def test_a_judge_that_cannot_be_compared_comes_and_stays_with_its_members():
