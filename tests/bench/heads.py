@@ -1,7 +1,7 @@
 """Which frozen layers should a reward model's head read? Torch.
 
     python -m tests.bench.heads --out OUT [--scorer sentiment format] [--seeds 0 1 2] [--labels 128 256]
-                                [--layers 7 4+14]
+                                [--layers 7 4+14] [--noise 0.25]
 
 Labels and replies are those of `tests.bench.rewards`. What each layer makes of them is read once and kept in
 OUT. Heads are fitted as the service fits them, but no adapters are trained, so that a draw takes seconds.
@@ -49,6 +49,7 @@ def main() -> None:
     add("--seeds", type=int, nargs="+", default=list(range(12)))
     add("--labels", type=int, nargs="+", default=[128, 256])
     add("--layers", nargs="+", default=["7", "14", "4+14"])
+    add("--noise", type=float, default=0.0, help="share of labels that are flipped")
     args = parser.parse_args()
     settings, out = opened(args)
     samples = base_samples(settings, out)
@@ -58,7 +59,7 @@ def main() -> None:
         for count in args.labels:
             for layers in args.layers:
                 read = np.concatenate([states[:, int(layer)] for layer in layers.split("+")], 1)
-                found = [correlations(samples, read, name, count, seed) for seed in args.seeds]
+                found = [correlations(samples, read, name, count, seed, args.noise) for seed in args.seeds]
                 cells = (mean_and_error(column) for column in zip(*found, strict=True))
                 table.add_row(f"{name}, {count}", layers, *cells)
     Console(soft_wrap=True).print(table)
@@ -90,10 +91,10 @@ def read_states(model: str, samples: Sequence[Sample]) -> Floats:
 
 
 def correlations(
-    samples: Sequence[Sample], read: Floats, name: str, count: int, seed: int
+    samples: Sequence[Sample], read: Floats, name: str, count: int, seed: int, noise: float = 0.0
 ) -> tuple[float, float, float]:
     """Of one draw of labels: the members', the judge's alone, and the judge's."""
-    asked = poll(samples, name, seed)
+    asked = poll(samples, name, seed, noise)
     known = {(row.messages[-1]["content"], row.reply): number for number, row in enumerate(samples)}
     looks = [
         Features(torch.empty(0), 1, features(row.reply, row.finish_reason), torch.from_numpy(seen)[None])

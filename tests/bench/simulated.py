@@ -37,13 +37,14 @@ class Poll:
         return drawn(self.samples, votes, self.chance)
 
 
-def poll(samples: Sequence[Sample], name: str, seed: int) -> Poll:
-    """On those of `tests.bench.choices.base_samples` that are not measured on."""
+def poll(samples: Sequence[Sample], name: str, seed: int, noise: float = 0.0) -> Poll:
+    """On those of `tests.bench.choices.base_samples` that are not measured on. `noise`: the share of labels
+    that are flipped."""
     score = scorer(name)
     learnt = [samples[row] for row in first_of_each(samples, range(PROMPTS), HELD)]
     gold = [score(sample.reply) for sample in learnt]
     taste = Taste(score, fmean(gold), TEMPERATURE * pstdev(gold))
-    return Poll(learnt, people(RATERS, taste, 0.0, SPREAD, seed), random.Random(f"{name} {seed}"))
+    return Poll(learnt, people(RATERS, taste, noise, SPREAD, seed), random.Random(f"{name} {seed}"))
 
 
 def train_reward(
