@@ -361,7 +361,7 @@ def table_of(found: Sequence[Found]) -> Table:
     for name in scorers:
         for figure in ("gain", "KL", "aim", "plain text"):
             table.add_column(f"{name}: {figure}")
-    known = {(row.choice, row.k) for row in found}
+    known = {(row.choice, row.k) for row in found if row.choice in CHOICES}
     for choice, k in sorted(known, key=lambda each: (list(CHOICES).index(each[0]), each[1])):
         rows = {row.scorer: row for row in found if (row.choice, row.k) == (choice, k)}
         seconds = sum(row.seconds for row in rows.values()) / len(rows)
