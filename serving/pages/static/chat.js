@@ -48,7 +48,7 @@ const texts = (turns) =>
 function open(conversation) {
   current = conversation;
   message.value = current.draft;
-  history.replaceState(null, "", current.turns.length ? `#${current.id}` : location.pathname);
+  history.replaceState(null, "", current.turns.length ? `#${current.id}` : location.pathname + location.search);
   showSide(false);
   prepare(texts(current.turns)).catch(() => {}).then(() => {
     if (current === conversation) {

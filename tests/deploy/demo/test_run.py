@@ -175,7 +175,9 @@ def test_raters_give_thumbs_and_blind_choices_through_the_api(api, gateway):
 
 
 def test_more_labels_than_prompts_go_round_again(api):
-    assert Raters(api, Meter(BASE), seed=1).label(RATED[:3], 8, lambda given: None) == 8
+    meter = Meter(BASE)
+    given = Raters(api, meter, seed=1).label(RATED[:3], 8, lambda given: None)
+    assert (given, meter.failures) == (8, [])
 
 
 def test_raters_give_up_where_most_requests_fail(api, gateway):
