@@ -48,7 +48,8 @@ const texts = (turns) =>
 function open(conversation) {
   current = conversation;
   message.value = current.draft;
-  history.replaceState(null, "", current.turns.length ? `#${current.id}` : location.pathname + location.search);
+  const blank = location.pathname + location.search;
+  history.replaceState(null, "", current.turns.length ? `#${current.id}` : blank);
   showSide(false);
   prepare(texts(current.turns)).catch(() => {}).then(() => {
     if (current === conversation) {
