@@ -1,9 +1,12 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
 
-from deploy.processes import adapted, engine, engine_flags
+from deploy.processes import KEEP_MEMORY, adapted, engine, engine_flags, worker
 from deploy.settings import DeploySettings
 from workers.sampling import Sampling
 
@@ -48,3 +51,25 @@ def test_an_engine_still_serves_versions_from_before_the_setting_changed(tmp_pat
     settings = DeploySettings(home=tmp_path)
     assert adapted(settings) == {"o_proj", "q_proj", "k_proj"}
     assert modules(engine_flags("m", False, adapted(settings))) == ["o_proj", "qkv_proj"]
+
+
+# Twelve times two blocks of 12 MB come and go, as a trainer's tensors do → how many pages were fetched.
+FETCHED = """
+import resource
+for _ in range(12):
+    kept = [bytearray(b"x") * (12 << 20) for _ in range(2)]
+    del kept
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def test_what_a_trainer_gave_back_is_not_fetched_from_the_system_again():
+    def fetched(variables):
+        found = subprocess.run(
+            [sys.executable, "-c", FETCHED], env=variables, capture_output=True, text=True, check=True
+        )
+        return int(found.stdout)
+
+    plain = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
+    variables = worker("train", DeploySettings()).environment
+    assert fetched(plain | {name: variables[name] for name in KEEP_MEMORY}) < fetched(plain) / 3

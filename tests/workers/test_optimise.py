@@ -135,6 +135,29 @@ def test_it_moves_the_policy_to_what_is_rewarded_and_peft_can_load_it(method, ru
     assert not config["use_dora"]
 
 
+@pytest.mark.parametrize("method", ["online_dpo", "best_of_n"])
+def test_the_last_batch_is_no_smaller_than_the_others(method, run, scored, monkeypatch):
+    sizes, plain = [], trainers.WithAsides.training_step
+
+    def told(self, model, inputs, *given):
+        sizes.append(len(inputs["input_ids"]))
+        return plain(self, model, inputs, *given)
+
+    monkeypatch.setattr(trainers.WithAsides, "training_step", told)
+    # Nine prompts: of as many pairs four are a batch of eight replies, of as many best replies eight are.
+    run("o", method, scored(prompts=9), pairs=1, epochs=1)
+    assert sizes == ([6, 6, 6] if method == "online_dpo" else [4, 5])
+
+
+def test_even_batches_take_every_row_once_an_epoch_and_differ_by_one_row_at_most():
+    for count in range(1, 40):
+        batches = list(trainers.EvenBatches(range(count), 8))
+        assert [row for batch in batches for row in batch] == list(range(count))
+        assert len(batches) == math.ceil(count / 8)
+        sizes = [len(batch) for batch in batches]
+        assert max(sizes) - min(sizes) <= 1
+
+
 @pytest.mark.slow
 def test_it_tells_which_step_it_makes(run, scored, monkeypatch):
     told = []

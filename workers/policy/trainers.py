@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -43,6 +44,29 @@ class Prepared:
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
+
+
+class EvenBatches(BatchSampler):
+    """Batches of at most `batch_size` rows that are as even as they can be. A last one of a few rows would
+    make a step at the whole learning rate too, and be mostly noise."""
+
+    def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
+        super().__init__(sampler, batch_size, drop_last=False)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows, batches = list(self.sampler), len(self)
+        for number in range(batches):
+            yield rows[number * len(rows) // batches : (number + 1) * len(rows) // batches]
+
+
+class Evenly:
+    """Mixed into a trainer: its batches are `EvenBatches`."""
+
+    def get_train_dataloader(self) -> Any:
+        plain = super().get_train_dataloader()  # type: ignore[misc]
+        batches = EvenBatches(plain.batch_sampler.sampler, plain.batch_sampler.batch_size)
+        loader = DataLoader(plain.dataset, batch_sampler=batches, collate_fn=plain.collate_fn)
+        return self.accelerator.prepare(loader)  # type: ignore[attr-defined]
 
 
 class Aside(Protocol):
@@ -135,7 +159,7 @@ def padded(replies: Sequence[Reply], pad_id: int) -> dict[str, Tensor]:
     return {"input_ids": ids.to(here), "attention_mask": mask.to(here), "labels": labels.to(here)}
 
 
-class SampledDPO(WithAsides, Prepared, DPOTrainer):
+class SampledDPO(WithAsides, Evenly, Prepared, DPOTrainer):
     pass
 
 
@@ -143,7 +167,7 @@ class SampledKTO(WithAsides, Prepared, KTOTrainer):
     pass
 
 
-class SampledSFT(WithAsides, Prepared, SFTTrainer):
+class SampledSFT(WithAsides, Evenly, Prepared, SFTTrainer):
     pass
 
 
