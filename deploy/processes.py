@@ -28,7 +28,7 @@ QUIET = {
 # The engine and the trainer share the cores: threads that wait spin for a part of a millisecond, in which the
 # next operator mostly comes, and then sleep (tests/bench/openmp.py).
 SHARE_CORES = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
-# A trainer's tensors of tens of megabytes come and go at every layer. By default glibc gives their memory
+# A trainer's tensors of many megabytes come and go at every step. By default glibc gives their memory
 # back to the system and fetches it again page by page: 118 of the 306 s of CPU that an optimise stage took
 # beside an idle engine, and 41 of 233 s with these.
 KEEP_MEMORY = {
